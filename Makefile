@@ -1,0 +1,40 @@
+# make quickstart: set everything up, train, print the verdict and the report's path
+# make test:       set everything up, run the quick tests
+# make check:      format, lint, types, imports and the quick tests: what CI runs
+# make slow:       the long tests, real trainings among them: what CI runs after that
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: quickstart test check slow lock
+
+quickstart: .venv/ready
+	$(BIN)/smidgen quickstart
+
+test: .venv/ready
+	$(BIN)/pytest
+
+check: .venv/ready
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(MAKE) test
+
+slow: .venv/ready
+	$(BIN)/pytest -m slow
+
+# The environment, made again when what it holds has changed.
+.venv/ready: requirements.lock pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+# Write down what the newest allowed versions are. torch stays pinned by hand: any other request for
+# it brings gigabytes of GPU libraries along.
+lock:
+	$(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/python -m pip install --quiet $$(sed -n 's/^torch==.*/&/p' requirements.lock) --editable '.[dev]'
+	.venv-lock/bin/python -m pip freeze --exclude-editable | sed 's/^\(torch==[0-9.]*\)+.*/\1/' > requirements.lock
+	rm -r .venv-lock

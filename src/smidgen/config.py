@@ -1,0 +1,324 @@
+"""What is to be done, frozen: an experiment and its parts; TOML in and out.
+
+Every part checks itself when it is made, so that an Experiment that exists makes sense on its own;
+whether it fits its data set and its budget shows when they meet (see smidgen.run).
+"""
+
+import dataclasses
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import tomli_w
+
+from smidgen.errors import ConfigError
+from smidgen.schema import from_plain, to_plain
+
+Argument = bool | int | float | str
+"""What a network's constructor can be given from a TOML file."""
+
+
+def _require(holds: bool, message: str) -> None:
+    if not holds:
+        raise ConfigError(message)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Budget:
+    """The limits. A limit that is left out does not bind."""
+
+    max_params: int | None = None
+    """Parameters, trainable or not."""
+    max_epochs: int | None = None
+    """Passes over the training images."""
+    min_accuracy: float | None = None
+    """Accuracy on the test set after the last epoch, a fraction."""
+    max_macs: int | None = None
+    """Multiply-adds for one image."""
+    max_weight_bytes: int | None = None
+    """Bytes of parameters and buffers as stored."""
+    max_activation_bytes: int | None = None
+    """Peak bytes of activations for one image at inference."""
+
+    def __post_init__(self) -> None:
+        for name in [f.name for f in dataclasses.fields(self) if f.name.startswith("max_")]:
+            limit = getattr(self, name)
+            _require(
+                limit is None or limit >= 1, f"budget.{name} is {limit}; it must be at least 1."
+            )
+        accuracy = self.min_accuracy
+        _require(
+            accuracy is None or 0 <= accuracy <= 1,
+            f"budget.min_accuracy is {accuracy}; it is a fraction from 0 to 1, so 99.4 % is 0.994.",
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Model:
+    """The network: one of the documented ones by name, or a chain in compact notation."""
+
+    net: str | None = None
+    """A documented network: gap-6k, squeeze-7k, flatten-18k, linear-19k or gap-11k."""
+    chain: str | None = None
+    """A network in compact notation, such as "8 8 M 12 12 12 12 G" (docs/chain.md)."""
+    args: dict[str, Argument] = field(default_factory=dict)
+    """Keyword arguments of a documented network, such as dropout."""
+
+    def __post_init__(self) -> None:
+        given = [name for name in ("net", "chain") if getattr(self, name) is not None]
+        _require(
+            len(given) == 1,
+            f"model must have one of net and chain; it has {' and '.join(given) or 'none'}.",
+        )
+        _require(
+            self.chain is None or not self.args,
+            "model.args are for model.net; a chain says everything in its notation.",
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Augment:
+    """Random changes of the training images, each image its own; all 0: none."""
+
+    rotate: float = 0.0
+    """Rotation, up to so many degrees either way."""
+    translate: float = 0.0
+    """Shift along each axis, up to this fraction of the side either way."""
+    scale: float = 0.0
+    """Change of size, up to this fraction either way."""
+    shear: float = 0.0
+    """Horizontal shear, up to this tangent either way."""
+    clean_epochs: int = 0
+    """So many last epochs see the images as they are."""
+
+    def __post_init__(self) -> None:
+        _require(
+            0 <= self.rotate <= 180, f"data.augment.rotate is {self.rotate}; degrees, 0 to 180."
+        )
+        for name in ("translate", "scale", "shear"):
+            value = getattr(self, name)
+            _require(0 <= value < 1, f"data.augment.{name} is {value}; a fraction, 0 to below 1.")
+        _require(
+            self.clean_epochs >= 0,
+            f"data.augment.clean_epochs is {self.clean_epochs}; it must be 0 or more.",
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Data:
+    """The data set and what is done to its images."""
+
+    name: str
+    """mnist, or digits: 1,797 real digits that come with smidgen."""
+    validation: int | None = None
+    """The last so many training images are set aside to choose by; left out: the data set's usual
+    number (10,000 of MNIST); 0: train on all, as for a figure to certify."""
+    augment: Augment = field(default_factory=Augment)
+
+    def __post_init__(self) -> None:
+        _require(
+            self.validation is None or self.validation >= 0,
+            f"data.validation is {self.validation}; it must be 0 or more.",
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Optimizer:
+    """How gradients become steps. Weight decay acts on weights, not on norms and biases."""
+
+    name: Literal["sgd", "adam", "adamw"]
+    lr: float
+    """Learning rate; under a schedule, the highest."""
+    momentum: float = 0.0
+    """Of sgd; adam and adamw use betas of 0.9 and 0.999."""
+    nesterov: bool = False
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        _require(self.lr > 0, f"train.optimizer.lr is {self.lr}; it must be above 0.")
+        _require(
+            0 <= self.momentum < 1,
+            f"train.optimizer.momentum is {self.momentum}; it must be from 0 to below 1.",
+        )
+        _require(
+            self.weight_decay >= 0,
+            f"train.optimizer.weight_decay is {self.weight_decay}; it must be 0 or more.",
+        )
+        _require(
+            self.name == "sgd" or not (self.momentum or self.nesterov),
+            f"train.optimizer: momentum and nesterov are for sgd, not for {self.name}.",
+        )
+        _require(
+            not self.nesterov or self.momentum > 0,
+            "train.optimizer.nesterov needs a momentum above 0.",
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Schedule:
+    """The learning rate over the run."""
+
+    name: Literal["constant", "step", "one-cycle"] = "constant"
+    """constant; step: times gamma after every so many epochs; one-cycle: linearly up, then to 0."""
+    warmup: float = 0.2
+    """Of one-cycle: the share of all steps on which the rate rises."""
+    every: int = 5
+    """Of step: epochs between two drops."""
+    gamma: float = 0.1
+    """Of step: what the rate is multiplied by."""
+
+    def __post_init__(self) -> None:
+        _require(
+            0 < self.warmup < 1,
+            f"train.schedule.warmup is {self.warmup}; a share of the steps, between 0 and 1.",
+        )
+        _require(self.every >= 1, f"train.schedule.every is {self.every}; it must be 1 or more.")
+        _require(self.gamma > 0, f"train.schedule.gamma is {self.gamma}; it must be above 0.")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Average:
+    """Whether the network that counts is the last one or a running average of its weights."""
+
+    name: Literal["none", "ema"] = "none"
+    decay: float = 0.995
+    """Of ema: what remains of the average after each step."""
+
+    def __post_init__(self) -> None:
+        _require(
+            0 < self.decay < 1,
+            f"train.average.decay is {self.decay}; it must be between 0 and 1.",
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Train:
+    """How the network learns."""
+
+    epochs: int
+    """Passes over the training images; the last one counts."""
+    batch_size: int
+    """Images per step; a set that does not divide is spread evenly."""
+    optimizer: Optimizer
+    schedule: Schedule = field(default_factory=Schedule)
+    average: Average = field(default_factory=Average)
+    label_smoothing: float = 0.0
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """bfloat16 computes forward and backward in mixed precision."""
+    compile: bool = False
+    """Compile the network with torch.compile: worth it for long runs."""
+    test_each_epoch: bool = False
+    """Score the test set after each epoch too; every look is counted in the record."""
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size"):
+            value = getattr(self, name)
+            _require(value >= 1, f"train.{name} is {value}; it must be 1 or more.")
+        _require(
+            0 <= self.label_smoothing < 1,
+            f"train.label_smoothing is {self.label_smoothing}; it must be from 0 to below 1.",
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Experiment:
+    """What is to be done: the target in words, the budget, the network, the data, the training."""
+
+    name: str
+    """The name of its runs' folder."""
+    target: str = ""
+    """What is wanted, in words."""
+    budget: Budget = field(default_factory=Budget)
+    model: Model
+    data: Data
+    train: Train
+    analysis: str = ""
+    """What was learnt, by the person who ran it."""
+
+    def __post_init__(self) -> None:
+        _require(
+            bool(self.name) and not set(self.name) & set('/\\:*?"<>|\0') and self.name[0] != ".",
+            f"experiment.name is {self.name!r}; it names a folder, so it must not be empty, begin "
+            'with a dot or hold / \\ : * ? " < > |.',
+        )
+        _require(
+            self.data.augment.clean_epochs <= self.train.epochs,
+            f"data.augment.clean_epochs is {self.data.augment.clean_epochs}; train.epochs is only "
+            f"{self.train.epochs}.",
+        )
+
+
+# The file groups an experiment as people talk of it; these are its tables, in order.
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Heading:
+    name: str
+    target: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Analysis:
+    text: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _File:
+    experiment: _Heading
+    budget: Budget = field(default_factory=Budget)
+    model: Model
+    data: Data
+    train: Train
+    analysis: _Analysis = field(default_factory=_Analysis)
+
+
+def parse_experiment(text: str) -> Experiment:
+    """The experiment that a TOML text describes.
+
+    Raises:
+        ConfigError: not TOML (with the line), an unknown key (with the known ones), a missing
+            field, a wrong type or a value that makes no sense.
+    """
+    try:
+        file = from_plain(_File, tomllib.loads(text))
+    except ValueError as error:  # TOMLDecodeError and ConfigError are ValueErrors too
+        raise ConfigError(str(error)) from None
+    return Experiment(
+        name=file.experiment.name,
+        target=file.experiment.target,
+        budget=file.budget,
+        model=file.model,
+        data=file.data,
+        train=file.train,
+        analysis=file.analysis.text,
+    )
+
+
+def read_experiment(path: Path) -> Experiment:
+    """The experiment in the TOML file at `path`.
+
+    Raises:
+        ConfigError: the file cannot be read, or as parse_experiment; names the file.
+    """
+    try:
+        return parse_experiment(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path} is not a text in UTF-8, so it is no TOML file.") from None
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def format_experiment(experiment: Experiment) -> str:
+    """The experiment as TOML, every field in full; parse_experiment reads it back as it was."""
+    file = _File(
+        experiment=_Heading(name=experiment.name, target=experiment.target),
+        budget=experiment.budget,
+        model=experiment.model,
+        data=experiment.data,
+        train=experiment.train,
+        analysis=_Analysis(text=experiment.analysis),
+    )
+    return tomli_w.dumps(to_plain(file), multiline_strings=False)

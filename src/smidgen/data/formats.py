@@ -1,0 +1,74 @@
+"""File formats, read strictly: what is not exactly right is refused, by the file's name."""
+
+import math
+import struct
+import zlib
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smidgen.errors import DataError
+
+_UINT8 = 0x08
+_MAX_DIMS = 8
+
+
+def parse_idx(content: bytes, what: str) -> NDArray[np.uint8]:
+    """The array of unsigned bytes in an IDX file's content, writable.
+
+    IDX is two zero bytes, a byte for the type, a byte for the number of dimensions, each dimension
+    as a big-endian unsigned 32-bit number, then the values, row by row. `what` names the file.
+
+    Raises:
+        DataError: no IDX, values other than unsigned bytes, a dimension of 0, more than 8
+            dimensions, or not exactly as many values as the dimensions say.
+
+    >>> parse_idx(bytes([0, 0, 8, 1, 0, 0, 0, 3, 7, 8, 9]), "labels")
+    array([7, 8, 9], dtype=uint8)
+    """
+    if len(content) < 4 or content[:2] != b"\0\0":
+        raise DataError(
+            f"{what} is no IDX file: it begins with {content[:4].hex(' ') or 'nothing'}."
+        )
+    kind, num_dims = content[2], content[3]
+    if kind != _UINT8:
+        raise DataError(f"{what} holds values of type 0x{kind:02x}; only 0x08 (bytes) can be read.")
+    if not 1 <= num_dims <= _MAX_DIMS:
+        raise DataError(f"{what} has {num_dims} dimensions; it must have 1 to {_MAX_DIMS}.")
+    start = 4 + 4 * num_dims
+    if len(content) < start:
+        raise DataError(f"{what} is cut short: its header ends after {len(content)} bytes.")
+    shape = struct.unpack(f">{num_dims}I", content[4:start])
+    num_values = math.prod(shape)  # a Python integer: absurd headers neither overflow nor allocate
+    if num_values == 0 or num_values != len(content) - start:
+        raise DataError(
+            f"{what} is damaged: its header says {' x '.join(map(str, shape))} values, and "
+            f"{len(content) - start} follow."
+        )
+    return np.frombuffer(content, np.uint8, offset=start).reshape(shape).copy()
+
+
+def decompress(content: bytes, what: str, limit: int) -> bytes:
+    """What a gzip file's content unpacks to, if that is at most `limit` bytes; `what` names it.
+
+    Raises:
+        DataError: no gzip, cut short, altered (its checksum does not match), followed by
+            something else, or larger than `limit`.
+
+    >>> import gzip
+    >>> decompress(gzip.compress(b"digits"), "the file", limit=6)
+    b'digits'
+    """
+    unpacker = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)  # 16: with a gzip header
+    try:
+        # One more than allowed, so that the limit itself is told from what exceeds it.
+        unpacked = unpacker.decompress(content, limit + 1)
+    except zlib.error as error:
+        raise DataError(f"{what} is damaged or no gzip file ({error}).") from None
+    if len(unpacked) > limit:
+        raise DataError(f"{what} unpacks to more than the {limit:,} bytes that it should hold.")
+    if not unpacker.eof:
+        raise DataError(f"{what} is cut short: the gzip file ends too early.")
+    if unpacker.unused_data:
+        raise DataError(f"{what} has {len(unpacker.unused_data)} bytes after its end.")
+    return unpacked

@@ -1,0 +1,83 @@
+"""The device and the threads that a run computes with, and what else a reader must know of them."""
+
+import os
+import platform
+import subprocess
+from pathlib import Path
+
+import torch
+
+import smidgen
+from smidgen.errors import ConfigError
+from smidgen.record import Environment
+
+DEVICES = ("auto", "cuda", "mps", "cpu")
+
+
+def settle(device: str = "auto", threads: int | None = None) -> torch.device:
+    """Set this process to deterministic algorithms and `threads` CPU threads; the device to use.
+
+    auto takes the first of cuda, mps and cpu that is there.
+
+    Raises:
+        ConfigError: an unknown device, or one that is not there.
+    """
+    there = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if device not in DEVICES:
+        raise ConfigError(f"--device is {device!r}; it must be one of {', '.join(DEVICES)}.")
+    if device != "auto" and not there[device]:
+        raise ConfigError(f"--device is {device}, which torch {torch.__version__} does not find.")
+    if threads is not None:
+        torch.set_num_threads(threads)
+    os.environ.setdefault(
+        "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
+    )  # what cuBLAS needs to repeat itself
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    return torch.device(next(d for d in there if there[d]) if device == "auto" else device)
+
+
+def describe(device: torch.device) -> Environment:
+    """This process: versions, machine, device and threads."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
+    return Environment(
+        smidgen=smidgen.__version__,
+        commit=_commit(),
+        python=platform.python_version(),
+        torch=torch.__version__,
+        platform=platform.platform(),
+        processor=_processor(),
+        device=f"{device.type} ({name})" if name else device.type,
+        threads=torch.get_num_threads(),
+    )
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    except OSError:
+        names = []
+    name = names[0] if names else platform.processor() or platform.machine()
+    return f"{name}, {os.cpu_count()} cores"
+
+
+def _commit() -> str | None:
+    """The commit of the checkout that this file stands in, with "+" where tracked files differ."""
+    here = Path(__file__).parent
+
+    def git(*words: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(here), *words], capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+
+    try:
+        git(
+            "ls-files", "--error-unmatch", Path(__file__).name
+        )  # not inside somebody else's checkout
+        return git("rev-parse", "HEAD") + ("+" if git("status", "-s", "-uno") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None

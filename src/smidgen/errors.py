@@ -1,0 +1,35 @@
+"""What smidgen raises when the person can fix it; anything else is a bug and keeps its traceback.
+
+    SmidgenError
+    ├── ConfigError       an experiment, a flag or a budget (also a ValueError)
+    ├── DataError         a data set or an image: missing, damaged, of the wrong form
+    │   └── UnavailableError   a data set that is nowhere at hand and cannot be downloaded
+    ├── ModelError        a network that cannot be built, does not fit or does not learn
+    └── RecordError       a run folder, its record or its weights: missing or damaged
+
+A message says what was given, what is allowed and what to do next.
+"""
+
+
+class SmidgenError(Exception):
+    """The root: whoever runs smidgen can mend what the message says. The CLI exits with 2."""
+
+
+class ConfigError(SmidgenError, ValueError):
+    """An experiment, a flag or a budget does not make sense."""
+
+
+class DataError(SmidgenError):
+    """A data set or an image is missing, damaged or of the wrong form."""
+
+
+class UnavailableError(DataError):
+    """A data set is nowhere at hand, and no mirror gives it."""
+
+
+class ModelError(SmidgenError):
+    """A network cannot be built, does not fit its input or does not learn."""
+
+
+class RecordError(SmidgenError):
+    """A run folder, its record or its weights are missing or damaged."""

@@ -1,0 +1,29 @@
+"""Networks: the five published ones and those in compact notation, built from an experiment."""
+
+from torch import nn
+
+from smidgen.config import Model
+from smidgen.errors import ConfigError
+from smidgen.nets.chain import build_chain
+from smidgen.nets.reference import REFERENCE
+
+__all__ = ["REFERENCE", "build"]
+
+
+def build(model: Model, input_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
+    """The network of `model`: from (batch, channels, height, width) to (batch, classes).
+
+    Its weights are drawn from torch's global generator.
+
+    Raises:
+        ConfigError: an unknown net, an argument that it does not take, or a chain that is wrong.
+    """
+    if model.chain is not None:
+        return build_chain(model.chain, input_shape, num_classes)
+    assert model.net is not None  # Model takes exactly one
+    if model.net not in REFERENCE:
+        raise ConfigError(f"model.net is {model.net!r}; known are {', '.join(REFERENCE)}.")
+    try:
+        return REFERENCE[model.net](**model.args)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"model.args does not fit {model.net}: {error}.") from None

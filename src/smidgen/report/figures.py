@@ -1,0 +1,73 @@
+"""Figures as people read them: percentages with two decimals, thousands apart."""
+
+from smidgen.record import LimitVerdict, RunRecord, Verdict
+from smidgen.stats import wilson_interval
+
+_NAMES = {
+    "max_params": "parameters",
+    "max_epochs": "epochs",
+    "min_accuracy": "test accuracy",
+    "max_macs": "multiply-adds",
+    "max_weight_bytes": "weight bytes",
+    "max_activation_bytes": "activation bytes",
+}
+
+
+def percent(share: float) -> str:
+    """A fraction as a percentage with two decimals.
+
+    >>> percent(0.9946)
+    '99.46 %'
+    """
+    return f"{100 * share:.2f} %"
+
+
+def seconds(value: float) -> str:
+    """A duration, to the second from ten seconds on.
+
+    >>> seconds(4.21), seconds(83.4)
+    ('4.2 s', '1 min 23 s')
+    """
+    if value < 10:
+        return f"{value:.1f} s"
+    whole = round(value)
+    return f"{whole} s" if whole < 60 else f"{whole // 60} min {whole % 60} s"
+
+
+def limit_cells(limit: LimitVerdict) -> tuple[str, str, str, str]:
+    """What is limited, the limit, the figure, and pass or FAIL.
+
+    >>> limit_cells(LimitVerdict(limit="max_params", bound=7999, figure=8012, passed=False))
+    ('parameters', 'at most 7,999', '8,012', 'FAIL')
+    """
+    side = "at least" if limit.limit.startswith("min") else "at most"
+    show = percent if limit.limit == "min_accuracy" else "{:,.0f}".format
+    passed = "pass" if limit.passed else "FAIL"
+    return _NAMES[limit.limit], f"{side} {show(limit.bound)}", show(limit.figure), passed
+
+
+def verdict_text(verdict: Verdict) -> str:
+    """A line for each limit, and one for all."""
+    if not verdict.limits:
+        return "verdict: the budget has no limit that was judged"
+    rows = [limit_cells(limit) for limit in verdict.limits]
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    lines = [
+        f"  {name:<{widths[0]}}  {bound:<{widths[1]}}  {figure:>{widths[2]}}  {passed}"
+        for name, bound, figure, passed in rows
+    ]
+    whole = "inside the budget" if verdict.passed else "NOT inside the budget"
+    return "\n".join([f"verdict: {whole}", *lines])
+
+
+def result_text(record: RunRecord) -> str:
+    """The run's result in a sentence, with the interval that one test set allows."""
+    test = record.test
+    low, high = wilson_interval(test.num_correct, test.num_images)
+    looks = "once" if record.test_looks == 1 else f"{record.test_looks} times"
+    return (
+        f"{percent(test.score.accuracy)} of {test.num_images:,} test images after epoch "
+        f"{len(record.epochs)}, the last one ({percent(low)[:-2]} to {percent(high)} with 95 % "
+        f"confidence), with {record.profile.num_params:,} parameters; the test set was scored "
+        f"{looks}. Training took {seconds(record.train_seconds)}."
+    )

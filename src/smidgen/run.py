@@ -1,0 +1,225 @@
+"""One experiment, one seed: the only place where the stages meet."""
+
+import hashlib
+import shlex
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import nn
+
+from smidgen.budget import judge
+from smidgen.config import Experiment, format_experiment
+from smidgen.data import Dataset, Part, load
+from smidgen.data import describe as describe_data
+from smidgen.environment import describe, settle
+from smidgen.errors import ConfigError, RecordError
+from smidgen.evaluate import evaluate
+from smidgen.files import append_line, new_folder, write_whole
+from smidgen.nets import build
+from smidgen.profile import check_output, profile
+from smidgen.record import (
+    SCHEMA,
+    DataRecord,
+    Epoch,
+    Evaluation,
+    Profile,
+    RunRecord,
+    Score,
+    Verdict,
+    format_epoch,
+    format_record,
+)
+from smidgen.report import write_report
+from smidgen.train import Progress, Watch, train
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Where:
+    """Where and how an experiment runs: what is no part of it."""
+
+    seed: int = 0
+    """Of the first weights, the order of the images, augmentation and dropout."""
+    out: Path = Path("runs")
+    """The folder of all runs; this one goes to OUT/NAME/seed-SEED, never over another."""
+    data_dir: Path | None = None
+    """The folder that holds the data set's files."""
+    device: str = "auto"
+    """auto, cuda, mps or cpu; auto takes the first of these that is there."""
+    threads: int | None = None
+    """CPU threads; left out: torch's own choice, usually one for each core."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**63:
+            raise ConfigError(f"--seed is {self.seed}; it must be from 0 to 2^63 - 1.")
+        if self.threads is not None and self.threads < 1:
+            raise ConfigError(f"--threads is {self.threads}; it must be 1 or more.")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Listener:
+    """What is told as a run goes on; a display is one."""
+
+    ready: Callable[[Dataset, Profile, Path], None] = lambda *_: None
+    """Before the first step, with the run's folder."""
+    batch: Callable[[Progress], None] = lambda _: None
+    epoch: Callable[[Epoch], None] = lambda _: None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """What became of a run; without folder and record where the budget stopped it before."""
+
+    verdict: Verdict
+    folder: Path | None = None
+    record: RunRecord | None = None
+
+
+def run(
+    experiment: Experiment,
+    where: Where,
+    listener: Listener | None = None,
+    dataset: Dataset | None = None,
+) -> Outcome:
+    """Train `experiment` once and judge it; everything that came of it stands in the run's folder.
+
+    A network or a number of epochs over the budget stops before training and leaves no folder. The
+    last epoch counts; the test set is scored once, at the end, unless the experiment asks for more.
+    The experiment's data is loaded unless it is given.
+
+    Raises:
+        SmidgenError: what the person can mend; what was finished until then stays in the folder.
+    """
+    listener = listener or Listener()
+    begun, started = time.perf_counter(), datetime.now(UTC)
+    device = settle(where.device, where.threads)
+    torch.manual_seed(where.seed)
+    network, found = prepare(experiment)
+    verdict = judge(experiment.budget, found, experiment.train.epochs)
+    if not verdict.passed:
+        return Outcome(verdict=verdict)
+
+    dataset = dataset or load(experiment.data, folder=where.data_dir)
+    folder = new_folder(where.out / experiment.name, f"seed-{where.seed}")
+    write_whole(folder / "experiment.toml", format_experiment(experiment))
+    listener.ready(dataset, found, folder)
+    data = dataset.to(device)
+
+    def validate(network: nn.Module) -> Score | None:
+        return score(network, data, data.validation).score if data.validation else None
+
+    def look_at_test(network: nn.Module) -> Score | None:
+        asked = experiment.train.test_each_epoch
+        return score(network, data, data.test).score if asked else None
+
+    def note(epoch: Epoch) -> None:
+        append_line(folder / "metrics.jsonl", format_epoch(epoch))
+        listener.epoch(epoch)
+
+    train_begun = time.perf_counter()
+    network, epochs = train(
+        network.to(device),
+        data.train,
+        data.mean,
+        data.std,
+        experiment.data.augment,
+        experiment.train,
+        where.seed,
+        Watch(batch=listener.batch, epoch=note, validate=validate, test=look_at_test),
+    )
+    train_seconds = time.perf_counter() - train_begun
+    tested = score(network, data, data.test)
+    weights = safetensors.torch.save(
+        {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
+    )
+    write_whole(folder / WEIGHTS, weights)
+    record = RunRecord(
+        schema=SCHEMA,
+        experiment=experiment,
+        seed=where.seed,
+        command=_command(folder, where),
+        started=started.isoformat(timespec="seconds"),
+        train_seconds=train_seconds,
+        total_seconds=time.perf_counter() - begun,
+        data=_data_record(dataset),
+        profile=found,
+        epochs=epochs,
+        test=tested,
+        test_looks=1 + sum(epoch.test is not None for epoch in epochs),
+        weights_sha256=hashlib.sha256(weights).hexdigest(),
+        environment=describe(device),
+        verdict=judge(experiment.budget, found, len(epochs), tested.score.accuracy),
+    )
+    write_whole(folder / "run.json", format_record(record))
+    write_report(record, folder)
+    return Outcome(verdict=record.verdict, folder=folder, record=record)
+
+
+WEIGHTS = "weights.safetensors"
+
+
+def prepare(experiment: Experiment) -> tuple[nn.Module, Profile]:
+    """The network of `experiment`, with weights from torch's generator, and its profile.
+
+    Raises:
+        ConfigError, ModelError: it cannot be built, or does not give (batch, classes).
+    """
+    facts = describe_data(experiment.data)
+    network = build(experiment.model, facts.image_shape, facts.num_classes)
+    found = profile(network, facts.image_shape)
+    check_output(found, facts.num_classes)
+    return network, found
+
+
+def restore(folder: Path, record: RunRecord) -> nn.Module:
+    """The trained network of the run in `folder`, in eval mode on the CPU.
+
+    Raises:
+        RecordError: the weights are missing, damaged or of another network.
+    """
+    network = build(record.experiment.model, record.data.image_shape, len(record.data.classes))
+    path = folder / WEIGHTS
+    try:
+        weights = safetensors.torch.load(path.read_bytes())
+        network.load_state_dict(weights)
+    except OSError as error:
+        raise RecordError(f"{path} cannot be read: {error.strerror}.") from None
+    except safetensors.SafetensorError as error:
+        raise RecordError(f"{path} is damaged: {error}.") from None
+    except RuntimeError as error:
+        first = str(error).splitlines()[0].rstrip(":")
+        raise RecordError(f"{path} holds the weights of another network: {first}.") from None
+    return network.eval()
+
+
+def score(network: nn.Module, data: Dataset, part: Part) -> Evaluation:
+    """The score of `network` on one part of `data`."""
+    return evaluate(network, part, data.mean, data.std, len(data.classes))
+
+
+def _command(folder: Path, where: Where) -> str:
+    words = ["smidgen", "train", str(folder / "experiment.toml"), "--seed", str(where.seed)]
+    words += ["--threads", str(torch.get_num_threads())]
+    if where.device != "auto":
+        words += ["--device", where.device]
+    return shlex.join(words)
+
+
+def _data_record(dataset: Dataset) -> DataRecord:
+    return DataRecord(
+        name=dataset.name,
+        source=dataset.source,
+        sha256=dataset.sha256,
+        num_train=len(dataset.train.labels),
+        num_validation=len(dataset.validation.labels) if dataset.validation else 0,
+        num_test=len(dataset.test.labels),
+        image_shape=dataset.image_shape,
+        mean=dataset.mean,
+        std=dataset.std,
+        classes=dataset.classes,
+    )

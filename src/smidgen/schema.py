@@ -1,0 +1,129 @@
+"""Strict conversion between frozen dataclasses and plain data (what TOML and JSON hold).
+
+The dataclass is the schema: a key that it does not have, a value of another type or a missing
+field is a ValueError that names the place. `from_plain(type(x), to_plain(x)) == x` for everything
+that the project stores.
+"""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar
+
+T = TypeVar("T")
+
+
+def to_plain(value: Any) -> Any:
+    """Dicts, lists and scalars of the same content; fields that are None are left out.
+
+    >>> from smidgen.config import Average
+    >>> to_plain(Average(name="ema", decay=0.995))
+    {'name': 'ema', 'decay': 0.995}
+    """
+    if dataclasses.is_dataclass(value):
+        pairs = ((f.name, getattr(value, f.name)) for f in dataclasses.fields(value))
+        return {name: to_plain(item) for name, item in pairs if item is not None}
+    if isinstance(value, Mapping):
+        return {key: to_plain(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [to_plain(item) for item in value]
+    return value
+
+
+def from_plain(kind: type[T], value: Any, where: str = "") -> T:
+    """The `kind` that `value` describes; `where` is the dotted name of its place, for messages.
+
+    An int is taken where a float is wanted, nothing else is converted.
+
+    Raises:
+        ValueError: an unknown key (with the known ones), a missing field, a wrong type.
+
+    >>> from smidgen.config import Average
+    >>> from_plain(Average, {"name": "ema", "dekay": 1}, "train.average")
+    Traceback (most recent call last):
+    ValueError: train.average has no 'dekay'; it has: name, decay.
+    """
+    return typing.cast(T, _read(kind, value, where))
+
+
+def _read(kind: Any, value: Any, where: str) -> Any:
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if dataclasses.is_dataclass(kind):
+        return _read_dataclass(typing.cast(type, kind), value, where)
+    if origin in (typing.Union, types.UnionType):
+        return _read_union(arguments, value, where)
+    if origin is Literal:
+        if value not in arguments:
+            allowed = ", ".join(repr(argument) for argument in arguments)
+            raise ValueError(f"{where} is {value!r}; it must be one of {allowed}.")
+        return value
+    if origin is tuple:
+        return _read_tuple(arguments, value, where)
+    if origin is dict:
+        if not isinstance(value, Mapping):
+            raise _wrong(where, value, "a table")
+        return {key: _read(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise _wrong(
+            where,
+            value,
+            {int: "an integer", float: "a number", str: "a text"}.get(kind, "true or false"),
+        )
+    return value
+
+
+def _read_dataclass(kind: type, value: Any, where: str) -> Any:
+    if not isinstance(value, Mapping):
+        raise _wrong(where, value, "a table")
+    place = where or "the file"
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    for key in value:
+        if key not in fields:
+            raise ValueError(f"{place} has no {key!r}; it has: {', '.join(fields)}.")
+    hints = typing.get_type_hints(kind)
+    read = {}
+    for name, field in fields.items():
+        inner = f"{where}.{name}" if where else name
+        if name in value:
+            read[name] = _read(hints[name], value[name], inner)
+        elif _is_required(field):
+            if type(None) not in typing.get_args(hints[name]):
+                raise ValueError(f"{inner} is missing.")
+            read[name] = None
+    return kind(**read)
+
+
+def _is_required(field: "dataclasses.Field[Any]") -> bool:
+    missing = dataclasses.MISSING
+    return field.default is missing and field.default_factory is missing
+
+
+def _read_union(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
+    if value is None and type(None) in kinds:
+        return None
+    failures = []
+    for kind in kinds:
+        if kind is not type(None):
+            try:
+                return _read(kind, value, where)
+            except ValueError as error:
+                failures.append(error)
+    raise failures[0]
+
+
+def _read_tuple(kinds: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
+    if not isinstance(value, list | tuple):
+        raise _wrong(where, value, "a list")
+    if kinds[-1] is Ellipsis:
+        kinds = (kinds[0],) * len(value)
+    if len(kinds) != len(value):
+        raise ValueError(f"{where} has {len(value)} items; it must have {len(kinds)}.")
+    pairs = enumerate(zip(kinds, value, strict=True))
+    return tuple(_read(kind, item, f"{where}[{i}]") for i, (kind, item) in pairs)
+
+
+def _wrong(where: str, value: Any, wanted: str) -> ValueError:
+    return ValueError(f"{where or 'the file'} is {value!r}; it must be {wanted}.")

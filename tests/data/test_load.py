@@ -1,0 +1,54 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from smidgen.config import Data
+from smidgen.data import describe, load
+from smidgen.errors import ConfigError
+
+
+def test_an_unknown_set_is_answered_with_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match="'minst'; it must be one of mnist, digits"):
+        load(Data(name="minst"))
+    with pytest.raises(ConfigError, match="'minst'; it must be one of mnist, digits"):
+        describe(Data(name="minst"))
+
+
+def test_too_large_a_validation_part_is_refused() -> None:
+    with pytest.raises(ConfigError, match="digits has 1437 training images, of which at most 1436"):
+        load(Data(name="digits", validation=1437))
+
+
+def test_digits_need_no_folder(tmp_path: Path) -> None:
+    assert load(Data(name="digits"), folder=tmp_path / "nothing").name == "digits"
+
+
+def test_digits_are_as_described() -> None:
+    dataset, facts = load(Data(name="digits")), describe(Data(name="digits"))
+    assert dataset.image_shape == facts.image_shape
+    assert len(dataset.classes) == facts.num_classes
+
+
+def test_mnist_is_the_published_set(mnist_folder: Path) -> None:
+    dataset = load(Data(name="mnist"), folder=mnist_folder)
+    assert dataset.validation is not None
+    assert dataset.image_shape == describe(Data(name="mnist")).image_shape
+    assert len(dataset.classes) == describe(Data(name="mnist")).num_classes
+    parts = (dataset.train, dataset.validation, dataset.test)
+    assert [tuple(part.images.shape) for part in parts] == [
+        (50_000, 1, 28, 28),
+        (10_000, 1, 28, 28),
+        (10_000, 1, 28, 28),
+    ]
+    assert (dataset.mean, dataset.std) == ((0.1307,), (0.3081,))
+    assert dataset.train.labels[:10].tolist() == [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]
+    # Known counts by class of the test set, and the known mean of the training images.
+    counts = [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+    assert dataset.test.labels.bincount().tolist() == counts
+    whole = load(Data(name="mnist", validation=0), folder=mnist_folder)
+    assert whole.validation is None
+    assert len(whole.train) == 60_000
+    assert whole.sha256 == dataset.sha256
+    assert torch.equal(whole.train.images[50_000:], dataset.validation.images)
+    assert round(whole.train.images.float().mean().item() / 255, 4) == 0.1307

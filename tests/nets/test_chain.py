@@ -1,0 +1,118 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from smidgen.errors import ConfigError
+from smidgen.nets.chain import Convolution, Head, Pool, build_chain, parse_chain
+
+IMAGE = (1, 28, 28)
+
+
+def num_params(network: nn.Module) -> int:
+    return sum(p.numel() for p in network.parameters())
+
+
+@pytest.mark.parametrize(
+    ("chain", "params"),  # counted independently: see the trial runs these are known from
+    [
+        ("8 8 M 12 12 12 12 G", 5_658),
+        ("6 8 M 10 10 10 10 G", 4_124),
+        ("8 12 M 16,p1 16 16 16 G", 9_914),
+        ("8,s2,p1 12,p1 12,p1,r 12,p1,r M 12,p1,r 16 G", 6_866),
+        ("16 8,k1 8 M 12 8,k1 12 12 12 G", 5_570),
+        ("8 8,d 12,k1 M 12,d,p1 16,k1 16,d,p1 16,k1 16,d,p1 16,k1 16,d 16,k1 G", 2_214),
+        ("8 8 M 8 8 M 16 16,k2 G", 4_274),
+    ],
+)
+def test_known_chains_have_their_known_parameters(chain: str, params: int) -> None:
+    network = build_chain(chain, IMAGE, 10)
+    assert num_params(network) == params
+    assert network(torch.zeros(2, *IMAGE)).shape == (2, 10)
+
+
+def test_suffixes_say_what_they_say() -> None:
+    (step, pool, head) = parse_chain("12,k5,p2,s2,d,r,o0.25 A3 F")
+    assert step == Convolution(12, 5, 2, 2, depthwise=True, residual=True, dropout=0.25)
+    assert (pool, head) == (Pool("A", 3), Head("F"))
+
+
+def test_a_residual_step_adds_its_input() -> None:
+    network = build_chain("4,p1 4,p1,r G", IMAGE, 10).eval()
+    first, second = network[0], network[1]
+    x = torch.rand(1, *IMAGE)
+    seen = first(x)
+    assert torch.equal(second(seen), second.block(seen) + seen)
+
+
+def test_dropout_and_depthwise_stand_in_the_modules() -> None:
+    network = build_chain("6,o0.2 12,d G", IMAGE, 10)
+    drops = [m.p for m in network.modules() if isinstance(m, nn.Dropout)]
+    groups = [m.groups for m in network.modules() if isinstance(m, nn.Conv2d)]
+    assert (drops, groups) == ([0.2], [1, 6])
+
+
+def test_flatten_head_sees_every_pixel_and_other_inputs_fit() -> None:
+    network = build_chain("4 M F", (3, 32, 30), 7)
+    assert network(torch.zeros(1, 3, 32, 30)).shape == (1, 7)
+    assert network[-1].in_features == 4 * 15 * 14
+
+
+@pytest.mark.parametrize(
+    ("chain", "marked", "message"),
+    [
+        ("8 8 M 12,q3 G", "12,q3", "unknown suffix 'q3'; known are k: kernel"),
+        ("8 X G", "X", "a token is a number of channels, M, A, G or F"),
+        ("8 0 G", "0", "'0' should be a number from 1 to 4096"),
+        ("8,k G", "8,k", "'nothing' should be a number from 1"),
+        ("8,k3,k3 G", "8,k3,k3", "suffix k is there twice"),
+        ("8,d2 G", "8,d2", "suffix d takes no value"),
+        ("8,o1.5 G", "8,o1.5", "dropout '1.5' should be a share below 1"),
+        ("8 G 8", "8", "nothing can follow G"),
+        ("8 8", "8", "the last token must be G or F"),
+        ("8 M M M M M G", "M", "a window of 2x2 does not fit into 1x1"),
+        ("8,k40 G", "8,k40", "a window of 40x40 does not fit into 28x28"),
+        ("8 12,d G", "12,d", "depthwise on 8 channels gives 8 or a multiple of it"),
+        ("8 8,r G", "8,r", "a residual step keeps its shape: 8 channels here, stride 1"),
+        ("99999 G", "99999", "should be a number from 1 to 4096"),
+    ],
+)
+def test_a_wrong_token_is_marked(chain: str, marked: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        build_chain(chain, IMAGE, 10)
+    _, line, mark = str(caught.value).splitlines()
+    start = mark.index("^")
+    assert line[start : start + mark.count("^")] == marked
+
+
+def test_an_empty_chain_is_refused() -> None:
+    with pytest.raises(ConfigError, match="empty"):
+        build_chain("  ", IMAGE, 10)
+
+
+token = st.builds(
+    lambda channels, suffixes: ",".join([str(channels), *suffixes]),
+    st.integers(1, 8),
+    st.lists(st.sampled_from(["k1", "k2", "p1", "s2", "d", "r", "o0.1"]), max_size=3),
+) | st.sampled_from(["M", "A", "M3"])
+chains = st.lists(token, max_size=5).map(lambda tokens: " ".join([*tokens, "G"]))
+
+
+@settings(deadline=None)
+@given(chains)
+def test_a_chain_is_built_or_refused(chain: str) -> None:
+    try:
+        network = build_chain(chain, IMAGE, 10).eval()
+    except ConfigError:
+        return
+    assert network(torch.zeros(1, *IMAGE)).shape == (1, 10)
+
+
+@given(st.text("0123456789 MAGFkpsdro,.-x", max_size=30))
+def test_garbage_is_a_config_error(text: str) -> None:
+    try:
+        steps = parse_chain(text)
+    except ConfigError:
+        return
+    assert isinstance(steps[-1], Head)

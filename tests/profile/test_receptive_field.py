@@ -1,0 +1,135 @@
+"""Against a probe: a line of the image is poisoned, and what sees it is no number any more."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from small_nets import NETS, SHAPE, Function
+from torch import Tensor, nn
+
+from smidgen.nets import REFERENCE
+from smidgen.profile import profile
+from smidgen.profile.receptive_field import Field
+from smidgen.profile.trace import Operator, trace
+from smidgen.profile.view import View
+
+
+def sees(net: nn.Module, shape: tuple[int, ...], axis: int) -> Tensor:
+    """Which lines of the image each output depends on: (lines, *output shape) of bool."""
+    lines = shape[1 + axis]
+    images = torch.rand(lines, *shape, dtype=torch.float64)
+    for i in range(lines):
+        images[i].select(1 + axis, i).fill_(math.nan)
+    with torch.no_grad():
+        out: Tensor = torch.cat([net.eval().double()(image[None]) for image in images])
+    return out.isnan()
+
+
+def fields(net: nn.Module, shape: tuple[int, ...]) -> tuple[Field, Field]:
+    """What the output sees, as the profile follows it, with where it begins."""
+    traced = trace(net, shape)
+    view = View(traced.image)
+    for event in traced.events:
+        if isinstance(event, Operator):
+            view.apply(event)
+    assert view.notes == []
+    return view._sights[traced.output.key].fields
+
+
+def check(net: nn.Module, shape: tuple[int, ...], holes: bool = False) -> None:
+    """Every output's square, clipped to the image, is the one that the probe shows.
+
+    A window with holes can miss lines at the border, so there it may see less.
+    """
+    expected = fields(net, shape)
+    for axis in (0, 1):
+        seen, field = sees(net, shape, axis), expected[axis]
+        if seen.ndim == 4:
+            seen = seen.any(1).any(2 - axis)  # (lines, places)
+        else:
+            seen = seen.flatten(1).any(1)[:, None]
+        for place in range(seen.shape[1]):
+            start = field.first + (0 if field.fixed else place * field.jump)
+            lines = seen[:, place].nonzero().flatten()
+            first, last = max(start, 0), min(start + field.size, shape[1 + axis]) - 1
+            inside = 0 <= start and start + field.size <= shape[1 + axis]
+            if inside or not holes:
+                assert (lines.min(), lines.max()) == (first, last)
+            else:
+                assert not len(lines) or (lines.min() >= first and lines.max() <= last)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_equals_the_probe(name: str) -> None:
+    check(NETS[name](), SHAPE, holes=name == "dilated")
+
+
+@pytest.mark.parametrize("name", REFERENCE)
+def test_reference_networks_equal_the_probe(name: str) -> None:
+    check(REFERENCE[name](), (1, 28, 28))
+
+
+@st.composite
+def stacks(draw: st.DrawFn) -> nn.Module:
+    """A few convolutions and pools with random windows."""
+    layers: list[nn.Module] = []
+    for _ in range(draw(st.integers(1, 4))):
+        kernel = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
+        stride = draw(st.tuples(st.integers(1, 2), st.integers(1, 2)))
+        if draw(st.booleans()):
+            padding, dilation = draw(st.integers(0, 1)), draw(st.integers(1, 2))
+            layers.append(nn.Conv2d(1, 1, kernel, stride, padding, dilation))
+        else:
+            layers.append(draw(st.sampled_from([nn.MaxPool2d, nn.AvgPool2d]))(kernel, stride))
+    return nn.Sequential(*layers)
+
+
+@given(net=stacks())
+@settings(max_examples=25, deadline=None)
+def test_random_stacks_equal_the_probe(net: nn.Module) -> None:
+    check(net, (1, 75, 76), holes=True)
+
+
+def test_pairs_in_the_rows() -> None:
+    [row, pool] = profile(NETS["uneven"](), SHAPE).layers
+    assert (row.rf_in, row.rf_out, row.jump_in, row.jump_out) == ((1, 1), (5, 1), (1, 1), (2, 1))
+    assert (pool.rf_out, pool.jump_out) == ((5, 3), (2, 3))
+
+
+@pytest.mark.parametrize(
+    ("function", "word"),
+    [
+        (lambda m, x: nn.functional.interpolate(x, scale_factor=2), "upsample_nearest2d"),
+        (lambda m, x: x.flip(2), "flip"),
+        (lambda m, x: x + x.new_zeros(x.shape).copy_(x)[:, :, :, [0]], "index"),
+        (lambda m, x: nn.functional.pixel_unshuffle(x, 2), "pixel_unshuffle"),
+        (lambda m, x: x.reshape(1, 2, 6, 4, 20), "view"),
+        (lambda m, x: m.norm(x).unfold(2, 3, 3), "unfold"),
+    ],
+)
+def test_what_is_not_known_is_named_and_not_guessed(function: Any, word: str) -> None:
+    net = nn.Sequential(Function(function, norm=nn.BatchNorm2d(2)), nn.ReLU())
+    made = profile(net, SHAPE)
+    assert made.layers[-1].rf_out is None
+    [note] = made.notes
+    assert f"from {word} on" in note
+
+
+def test_a_tensor_written_in_parts_is_not_known() -> None:
+    def forward(m: Any, x: Tensor) -> Tensor:
+        out = torch.zeros_like(x)
+        out[:, :1] = x[:, 1:]
+        return out * 2
+
+    made = profile(Function(forward), SHAPE)
+    assert made.layers[-1].rf_out is None
+    assert "written in place by copy" in made.notes[0]
+
+
+def test_no_image_no_field() -> None:
+    made = profile(nn.Linear(12, 3), (12,))
+    assert made.layers[0].rf_out is None
+    assert "(channels, height, width)" in made.notes[0]

@@ -1,0 +1,68 @@
+from collections.abc import Callable
+
+import pytest
+
+from smidgen.nets import REFERENCE
+from smidgen.profile import profile
+from smidgen.report.tables import (
+    layer_table,
+    markdown_table,
+    receptive_field_table,
+    summary,
+    totals,
+)
+
+
+def numbers(text: str) -> list[int]:
+    return [int(word.replace(",", "")) for word in text.split() if word.replace(",", "").isdigit()]
+
+
+@pytest.mark.parametrize("name", REFERENCE)
+def test_printed_columns_add_up_to_the_printed_totals(name: str) -> None:
+    made = profile(REFERENCE[name](), (1, 28, 28))
+    rows = [line.rpartition("]")[2] for line in layer_table(made).splitlines() if "]" in line]
+    params, macs, _ = zip(*(numbers(row) for row in rows), strict=True)
+    lines = dict(line.split("  ", 1) for line in totals(made).splitlines())
+    assert numbers(lines["Total params"]) == [sum(params)]
+    assert numbers(lines["MACs (one image)"]) == [sum(macs)]
+    trainable, fixed = lines["Trainable params"], lines["Non-trainable params"]
+    assert numbers(trainable)[0] + numbers(fixed)[0] == sum(params)
+
+
+@pytest.mark.parametrize("name", REFERENCE)
+def test_fits_a_terminal(name: str) -> None:
+    lines = summary(profile(REFERENCE[name](), (1, 28, 28))).splitlines()
+    assert max(map(len, lines)) < 100
+    assert all(line.isascii() for line in lines)
+
+
+def test_golden_summary(golden: Callable[[str, str], None]) -> None:
+    golden("summary-gap-6k.txt", summary(profile(REFERENCE["gap-6k"](), (1, 28, 28))))
+
+
+def test_what_is_not_known_shows_as_such() -> None:
+    from torch import nn
+
+    net = nn.Sequential(nn.Conv2d(1, 2, (3, 5)), nn.Upsample(scale_factor=2), nn.Conv2d(2, 2, 3))
+    made = profile(net, (1, 9, 9))
+    table = receptive_field_table(made).splitlines()
+    assert table[3].split()[7:9] == ["1", "3x5"]
+    assert table[4].split()[1:] == [
+        *("Upsample - - -".split()),
+        "7x5",
+        "14x10",
+        "3x5",
+        "?",
+        "1",
+        "?",
+    ]
+    assert "Note: The receptive field is not known from upsample_nearest2d on" in totals(made)
+
+
+def test_markdown_table_escapes_bars() -> None:
+    table = markdown_table(["a|b", "c"], [["1", "two\nlines"]])
+    assert table.splitlines() == [
+        "| a\\|b | c         |",
+        "|------|-----------|",
+        "| 1    | two lines |",
+    ]

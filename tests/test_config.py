@@ -1,0 +1,147 @@
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from smidgen.config import (
+    Augment,
+    Average,
+    Budget,
+    Data,
+    Experiment,
+    Model,
+    Optimizer,
+    Schedule,
+    Train,
+    format_experiment,
+    parse_experiment,
+    read_experiment,
+)
+from smidgen.errors import ConfigError
+
+SMALL = """
+[experiment]
+name = "tiny"
+target = "As small as can be."
+
+[budget]
+max_params = 7_999
+min_accuracy = 0.994
+
+[model]
+chain = "8 M 8 G"
+
+[data]
+name = "digits"
+augment = { rotate = 10, translate = 0.1 }
+
+[train]
+epochs = 3
+batch_size = 128
+optimizer = { name = "sgd", lr = 0.1, momentum = 0.9, nesterov = true }
+schedule = { name = "one-cycle", warmup = 0.2 }
+average = { name = "ema", decay = 0.99 }
+
+[analysis]
+text = "It learns."
+"""
+
+shares = st.floats(0, 1, exclude_max=True)
+positive = st.floats(1e-9, 1e9)
+# TOML holds every character but lone surrogates.
+texts = st.text(st.characters(exclude_categories=["Cs"]))
+names = st.text("abcXYZ019-_ äß€", min_size=1)
+optimizers = st.builds(
+    Optimizer, name=st.just("sgd"), lr=positive, momentum=shares, weight_decay=shares
+) | st.builds(Optimizer, name=st.sampled_from(["adam", "adamw"]), lr=positive)
+experiments = st.builds(
+    Experiment,
+    name=names,
+    target=texts,
+    analysis=texts,
+    budget=st.builds(
+        Budget,
+        max_params=st.none() | st.integers(1, 2**62),
+        max_epochs=st.none() | st.integers(1, 1000),
+        min_accuracy=st.none() | st.floats(0, 1),
+    ),
+    model=st.builds(Model, chain=texts)
+    | st.builds(Model, net=texts, args=st.dictionaries(texts, st.booleans() | shares | texts)),
+    data=st.builds(
+        Data,
+        name=texts,
+        validation=st.none() | st.integers(0, 10**6),
+        augment=st.builds(Augment, rotate=st.floats(0, 180), scale=shares, shear=shares),
+    ),
+    train=st.builds(
+        Train,
+        epochs=st.integers(1, 1000),
+        batch_size=st.integers(1, 4096),
+        optimizer=optimizers,
+        schedule=st.builds(Schedule, name=st.sampled_from(["constant", "step", "one-cycle"])),
+        average=st.builds(Average, name=st.sampled_from(["none", "ema"])),
+        label_smoothing=shares,
+        compile=st.booleans(),
+    ),
+)
+
+
+@given(experiments)
+def test_an_experiment_survives_toml(experiment: Experiment) -> None:
+    assert parse_experiment(format_experiment(experiment)) == experiment
+
+
+def test_a_file_reads_as_it_says() -> None:
+    experiment = parse_experiment(SMALL)
+    assert experiment.budget == Budget(max_params=7999, min_accuracy=0.994)
+    assert experiment.data.augment == Augment(rotate=10.0, translate=0.1)
+    assert experiment.train.optimizer.nesterov
+    assert (experiment.name, experiment.analysis) == ("tiny", "It learns.")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("lr = 0.1", "lr = 0", r"optimizer.lr is 0.0; it must be above 0"),
+        ("lr = 0.1", 'lr = "0.1"', "train.optimizer.lr is '0.1'; it must be a number"),
+        ("epochs = 3", "epochs = 3.5", "train.epochs is 3.5; it must be an integer"),
+        ("epochs = 3", "epochs = 0", "train.epochs is 0; it must be 1 or more"),
+        ("epochs = 3", "epoch = 3", "train has no 'epoch'; it has: epochs, batch_size"),
+        ("epochs = 3", "", "train.epochs is missing"),
+        ('name = "tiny"', 'name = "a/b"', "experiment.name is 'a/b'; it names a folder"),
+        ("min_accuracy = 0.994", "min_accuracy = 99.4", "99.4 % is 0.994"),
+        ("max_params = 7_999", "max_params = 0", "budget.max_params is 0; it must be at least 1"),
+        ('chain = "8 M 8 G"', "", "model must have one of net and chain; it has none"),
+        ('chain = "8 M 8 G"', 'chain = "8 G"\nnet = "x"', "it has net and chain"),
+        ("nesterov = true }", "nesterov = 1 }", "nesterov is 1; it must be true or false"),
+        ('"sgd", lr', '"adam", lr', "momentum and nesterov are for sgd, not for adam"),
+        ("momentum = 0.9, ", "", "nesterov needs a momentum above 0"),
+        ("warmup = 0.2", "warmup = 1.0", "warmup is 1.0; a share of the steps"),
+        ("translate = 0.1", "translate = 2", "translate is 2.0; a fraction"),
+        ("rotate = 10", "clean_epochs = 4", "clean_epochs is 4; train.epochs is only 3"),
+        ("[budget]", "[budgett]", "the file has no 'budgett'; it has: experiment, budget"),
+        ("[budget]", "[budget", r"line 6|at line"),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_said(old: str, new: str, message: str) -> None:
+    assert old in SMALL
+    with pytest.raises(ConfigError, match=message):
+        parse_experiment(SMALL.replace(old, new))
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none.toml cannot be read: No such file"):
+        read_experiment(tmp_path / "none.toml")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_experiment(tmp_path)
+    binary = tmp_path / "binary.toml"
+    binary.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match=r"binary.toml is not a text in UTF-8"):
+        read_experiment(binary)
+
+
+@given(st.text(max_size=200))
+def test_garbage_is_a_config_error(text: str) -> None:
+    with pytest.raises(ConfigError):
+        parse_experiment(text)

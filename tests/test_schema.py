@@ -1,0 +1,92 @@
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from smidgen.config import Optimizer, Schedule
+from smidgen.schema import from_plain, to_plain
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    number: int
+    share: float
+    word: str
+    maybe: int | None
+    pair: tuple[int, int]
+    many: tuple[float, ...] = ()
+    table: dict[str, bool | int | str] | None = None
+    inner: Schedule = Schedule()
+
+
+samples = st.builds(
+    Sample,
+    number=st.integers(),
+    share=st.floats(allow_nan=False),
+    word=st.text(),
+    maybe=st.none() | st.integers(),
+    pair=st.tuples(st.integers(), st.integers()),
+    many=st.lists(st.floats(allow_nan=False)).map(tuple),
+    table=st.none() | st.dictionaries(st.text(), st.booleans() | st.integers() | st.text()),
+    inner=st.sampled_from([Schedule(), Schedule(name="step", every=2)]),
+)
+
+
+@given(samples)
+def test_what_is_written_reads_back_equal(sample: Sample) -> None:
+    assert from_plain(Sample, to_plain(sample)) == sample
+
+
+GOOD = {"number": 1, "share": 2, "word": "x", "pair": [1, 2]}
+
+
+def test_an_int_serves_as_a_float_and_becomes_one() -> None:
+    share = from_plain(Sample, GOOD).share
+    assert (share, type(share)) == (2.0, float)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"numbre": 1}, "the file has no 'numbre'; it has: number, share, word"),
+        ({"number": 1.0}, "number is 1.0; it must be an integer"),
+        ({"number": True}, "number is True; it must be an integer"),
+        ({"number": None}, "number is None"),
+        ({"word": 3}, "word is 3; it must be a text"),
+        ({"pair": [1]}, "pair has 1 items; it must have 2"),
+        ({"pair": "ab"}, "pair is 'ab'; it must be a list"),
+        ({"many": [1, "x"]}, r"many\[1\] is 'x'; it must be a number"),
+        ({"table": {"x": []}}, r"table.x is \[\]"),
+        ({"inner": {"name": "fast"}}, "inner.name is 'fast'; it must be one of 'constant', 'step'"),
+        ({"inner": {"nam": "step"}}, "inner has no 'nam'; it has: name, warmup, every, gamma"),
+        ({"inner": 3}, "inner is 3; it must be a table"),
+    ],
+)
+def test_what_does_not_fit_is_named_by_its_place(change: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        from_plain(Sample, GOOD | change)
+
+
+def test_a_missing_field_is_named() -> None:
+    with pytest.raises(ValueError, match=r"^train.optimizer.lr is missing\.$"):
+        from_plain(Optimizer, {"name": "sgd"}, "train.optimizer")
+
+
+json_like = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from([*GOOD, "inner", "table", "name"]), inner, max_size=5)
+    ),
+    max_leaves=12,
+)
+
+
+@given(json_like)
+def test_anything_else_is_a_value_error(plain: object) -> None:
+    try:
+        sample = from_plain(Sample, plain)
+    except ValueError:
+        return
+    assert isinstance(sample, Sample)
