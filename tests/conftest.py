@@ -1,10 +1,29 @@
 """What tests of several rooms share."""
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+from smidgen.config import (
+    Augment,
+    Average,
+    Budget,
+    Data,
+    Experiment,
+    Model,
+    Optimizer,
+    Schedule,
+    Train,
+)
+from smidgen.record import RunRecord
+
+if TYPE_CHECKING:
+    from smidgen.data import Dataset
+    from smidgen.run import Outcome
 
 
 @pytest.fixture(scope="session")
@@ -36,3 +55,61 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
         assert text + "\n" == path.read_text(encoding="utf-8")
 
     return check
+
+
+@pytest.fixture(scope="session")
+def digits() -> "Dataset":
+    """The embedded digits, the usual 300 images set aside."""
+    from smidgen.data import load
+
+    return load(Data(name="digits"))
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Experiment:
+    """The smallest experiment that passes through everything and meets its budget."""
+    return Experiment(
+        name="tiny",
+        target="Something that learns | in seconds.",
+        budget=Budget(max_params=1000, max_epochs=2, min_accuracy=0.2),
+        model=Model(chain="6,s2 8,s2,o0.1 G"),
+        data=Data(name="digits", augment=Augment(rotate=5, clean_epochs=1)),
+        train=Train(
+            epochs=2,
+            batch_size=32,
+            optimizer=Optimizer(name="sgd", lr=0.1, momentum=0.9, weight_decay=1e-4),
+            schedule=Schedule(name="one-cycle", warmup=0.3),
+            average=Average(name="ema", decay=0.9),
+        ),
+    )
+
+
+@pytest.fixture(scope="session")
+def finished(
+    tiny: Experiment, digits: "Dataset", tmp_path_factory: pytest.TempPathFactory
+) -> "Outcome":
+    """What became of `tiny` with seed 3; its folder is for reading only."""
+    from smidgen.run import Where, run
+
+    out = tmp_path_factory.mktemp("finished")
+    return run(tiny, Where(seed=3, out=out, threads=1), dataset=digits)
+
+
+@pytest.fixture(scope="session")
+def record(finished: "Outcome") -> RunRecord:
+    """The record of the finished run."""
+    assert finished.record is not None
+    return finished.record
+
+
+@pytest.fixture(scope="session")
+def finished_folder(finished: "Outcome") -> Path:
+    """The folder of the finished run, for reading only."""
+    assert finished.folder is not None
+    return finished.folder
+
+
+@pytest.fixture
+def spoilable(finished_folder: Path, tmp_path: Path) -> Path:
+    """A copy of the finished run's folder, to be changed at will."""
+    return Path(shutil.copytree(finished_folder, tmp_path / "spoilable"))

@@ -5,6 +5,7 @@ whether it fits its data set and its budget shows when they meet (see smidgen.ru
 """
 
 import dataclasses
+import math
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -136,14 +137,17 @@ class Optimizer:
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
-        _require(self.lr > 0, f"train.optimizer.lr is {self.lr}; it must be above 0.")
+        _require(
+            0 < self.lr < math.inf,
+            f"train.optimizer.lr is {self.lr}; it must be above 0 and finite.",
+        )
         _require(
             0 <= self.momentum < 1,
             f"train.optimizer.momentum is {self.momentum}; it must be from 0 to below 1.",
         )
         _require(
-            self.weight_decay >= 0,
-            f"train.optimizer.weight_decay is {self.weight_decay}; it must be 0 or more.",
+            0 <= self.weight_decay < math.inf,
+            f"train.optimizer.weight_decay is {self.weight_decay}; it must be finite, 0 or more.",
         )
         _require(
             self.name == "sgd" or not (self.momentum or self.nesterov),
@@ -174,7 +178,10 @@ class Schedule:
             f"train.schedule.warmup is {self.warmup}; a share of the steps, between 0 and 1.",
         )
         _require(self.every >= 1, f"train.schedule.every is {self.every}; it must be 1 or more.")
-        _require(self.gamma > 0, f"train.schedule.gamma is {self.gamma}; it must be above 0.")
+        _require(
+            0 < self.gamma <= 1,
+            f"train.schedule.gamma is {self.gamma}; it must be above 0 and at most 1.",
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -284,6 +291,8 @@ def parse_experiment(text: str) -> Experiment:
         file = from_plain(_File, tomllib.loads(text))
     except ValueError as error:  # TOMLDecodeError and ConfigError are ValueErrors too
         raise ConfigError(str(error)) from None
+    except RecursionError:
+        raise ConfigError("it nests lists or tables too deeply to be an experiment.") from None
     return Experiment(
         name=file.experiment.name,
         target=file.experiment.target,

@@ -33,17 +33,31 @@ def write_whole(path: Path, content: bytes | str) -> None:
             Path(temporary).unlink(missing_ok=True)
 
 
+def ensure_folder(folder: Path) -> Path:
+    """`folder`, made with its parents if it was not there.
+
+    Raises:
+        SmidgenError: it cannot be made; says why.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SmidgenError(f"{folder} cannot be made: {error.strerror}.") from error
+    return folder
+
+
 def new_folder(parent: Path, name: str) -> Path:
     """Make and return `parent/name`, or `parent/name-2`, `-3`, ...: the first that is not there.
 
     Raises:
         SmidgenError: the folder cannot be made; says why.
     """
+    ensure_folder(parent)
     number = 1
     while True:
         folder = parent / (name if number == 1 else f"{name}-{number}")
         try:
-            folder.mkdir(parents=True)
+            folder.mkdir()
             return folder
         except FileExistsError:
             number += 1

@@ -1,12 +1,13 @@
 """What a run's network sees in pictures from elsewhere."""
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from smidgen.data import normalize
 from smidgen.errors import DataError
@@ -56,14 +57,19 @@ def read_grey(path: Path) -> NDArray[np.float32]:
         DataError: it cannot be read, is no picture, or has over 50 million pixels.
     """
     try:
-        with Image.open(path) as picture:
+        with warnings.catch_warnings(action="ignore"), Image.open(path) as picture:
             if picture.width * picture.height > _MOST_PIXELS:
                 raise DataError(
                     f"{path} has {picture.width}x{picture.height} pixels; at most "
                     f"{_MOST_PIXELS:,} are read. Make it smaller."
                 )
-            flat = Image.new("RGBA", picture.size, "white")
-            flat.alpha_composite(picture.convert("RGBA"))
+            if picture.mode.startswith(
+                "I"
+            ):  # 16 bits a pixel, which convert() would cut off at 255
+                return np.asarray(picture, dtype=np.float32) / np.float32(65535)
+            upright = ImageOps.exif_transpose(picture).convert("RGBA")
+            flat = Image.new("RGBA", upright.size, "white")
+            flat.alpha_composite(upright)
             return np.asarray(flat.convert("L"), dtype=np.float32) / np.float32(255)
     except UnidentifiedImageError:
         raise DataError(f"{path} is no picture that can be read (PNG or JPEG, say).") from None
@@ -98,6 +104,8 @@ def as_digit(grey: NDArray[np.float32], height: int, width: int) -> NDArray[np.u
         (size[1], size[0]), Image.Resampling.BOX if scale < 1 else Image.Resampling.BILINEAR
     )
     drawing = np.asarray(small)
+    if not drawing.any():  # a few specks far apart
+        return frame
     top, left = (
         min(max(0, round(side / 2 - centre)), side - extent)
         for side, centre, extent in zip((height, width), _centre(drawing), size, strict=True)

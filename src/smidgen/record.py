@@ -13,6 +13,13 @@ from smidgen.schema import from_plain, to_plain
 
 SCHEMA = 1
 
+# The files of a run's folder.
+EXPERIMENT = "experiment.toml"
+RECORD = "run.json"
+METRICS = "metrics.jsonl"
+WEIGHTS = "weights.safetensors"
+EXHIBITS = "exhibits.safetensors"
+
 Pair = tuple[int, int]
 
 
@@ -95,6 +102,16 @@ class Epoch:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class CalibrationBin:
+    """The images whose likeliest class has a probability in one bin of equal width."""
+
+    num_images: int
+    confidence: float
+    """Mean probability of the likeliest class; 0 where there are no images."""
+    accuracy: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Evaluation:
     """A network's score on one set of images, with who was taken for whom."""
 
@@ -103,6 +120,8 @@ class Evaluation:
     num_correct: int
     confusion: tuple[tuple[int, ...], ...]
     """Images by true class (row) and predicted class (column)."""
+    calibration: tuple[CalibrationBin, ...]
+    """Bins of the likeliest class's probability, from 0 to 1."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -146,6 +165,14 @@ class DataRecord:
     """By channel, of pixels in [0, 1]: what is subtracted before the network sees an image."""
     std: tuple[float, ...]
     classes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        channels = self.image_shape[0]
+        if not len(self.mean) == len(self.std) == channels or not all(s > 0 for s in self.std):
+            raise ValueError(
+                f"data has means {self.mean} and deviations {self.std}; it must have one of each "
+                f"for {channels} channels, the deviations above 0."
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -205,11 +232,11 @@ def read_record(folder: Path) -> RunRecord:
     Raises:
         RecordError: there is none (a run that did not finish has none), or it is damaged.
     """
-    path = folder / "run.json"
+    path = folder / RECORD
     try:
         plain = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise RecordError(f"{folder} is not a finished run: it holds no run.json.") from None
+        raise RecordError(f"{folder} is not a finished run: it holds no {RECORD}.") from None
     except OSError as error:
         raise RecordError(f"{path} cannot be read: {error.strerror}.") from None
     except (ValueError, RecursionError) as error:

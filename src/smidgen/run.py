@@ -20,11 +20,17 @@ from smidgen.data import describe as describe_data
 from smidgen.environment import describe, settle
 from smidgen.errors import ConfigError, RecordError
 from smidgen.evaluate import evaluate
+from smidgen.exhibit import exhibits
 from smidgen.files import append_line, new_folder, write_whole
 from smidgen.nets import build
 from smidgen.profile import check_output, profile
 from smidgen.record import (
+    EXHIBITS,
+    EXPERIMENT,
+    METRICS,
+    RECORD,
     SCHEMA,
+    WEIGHTS,
     DataRecord,
     Epoch,
     Evaluation,
@@ -35,8 +41,10 @@ from smidgen.record import (
     format_epoch,
     format_record,
 )
-from smidgen.report import write_report
+from smidgen.report import read_run, write_report
 from smidgen.train import Progress, Watch, train
+
+_MOST_THREADS = 1024  # beyond it the system refuses to start them, and the process dies
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,8 +65,10 @@ class Where:
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**63:
             raise ConfigError(f"--seed is {self.seed}; it must be from 0 to 2^63 - 1.")
-        if self.threads is not None and self.threads < 1:
-            raise ConfigError(f"--threads is {self.threads}; it must be 1 or more.")
+        if self.threads is not None and not 1 <= self.threads <= _MOST_THREADS:
+            raise ConfigError(
+                f"--threads is {self.threads}; it must be from 1 to {_MOST_THREADS:,}."
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,6 +79,24 @@ class Listener:
     """Before the first step, with the run's folder."""
     batch: Callable[[Progress], None] = lambda _: None
     epoch: Callable[[Epoch], None] = lambda _: None
+
+
+def together(*listeners: Listener) -> Listener:
+    """One listener that tells all of `listeners`, in their order."""
+
+    def ready(dataset: Dataset, found: Profile, folder: Path) -> None:
+        for listener in listeners:
+            listener.ready(dataset, found, folder)
+
+    def batch(progress: Progress) -> None:
+        for listener in listeners:
+            listener.batch(progress)
+
+    def epoch(epoch: Epoch) -> None:
+        for listener in listeners:
+            listener.epoch(epoch)
+
+    return Listener(ready=ready, batch=batch, epoch=epoch)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,7 +134,7 @@ def run(
 
     dataset = dataset or load(experiment.data, folder=where.data_dir)
     folder = new_folder(where.out / experiment.name, f"seed-{where.seed}")
-    write_whole(folder / "experiment.toml", format_experiment(experiment))
+    write_whole(folder / EXPERIMENT, format_experiment(experiment))
     listener.ready(dataset, found, folder)
     data = dataset.to(device)
 
@@ -118,7 +146,7 @@ def run(
         return score(network, data, data.test).score if asked else None
 
     def note(epoch: Epoch) -> None:
-        append_line(folder / "metrics.jsonl", format_epoch(epoch))
+        append_line(folder / METRICS, format_epoch(epoch))
         listener.epoch(epoch)
 
     train_begun = time.perf_counter()
@@ -138,6 +166,8 @@ def run(
         {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
     )
     write_whole(folder / WEIGHTS, weights)
+    shown = exhibits(network, data, experiment.data.augment, where.seed)
+    write_whole(folder / EXHIBITS, safetensors.torch.save(shown))
     record = RunRecord(
         schema=SCHEMA,
         experiment=experiment,
@@ -146,7 +176,7 @@ def run(
         started=started.isoformat(timespec="seconds"),
         train_seconds=train_seconds,
         total_seconds=time.perf_counter() - begun,
-        data=_data_record(dataset),
+        data=data_record(dataset),
         profile=found,
         epochs=epochs,
         test=tested,
@@ -155,12 +185,9 @@ def run(
         environment=describe(device),
         verdict=judge(experiment.budget, found, len(epochs), tested.score.accuracy),
     )
-    write_whole(folder / "run.json", format_record(record))
-    write_report(record, folder)
+    write_whole(folder / RECORD, format_record(record))
+    write_report(read_run(folder), folder)
     return Outcome(verdict=record.verdict, folder=folder, record=record)
-
-
-WEIGHTS = "weights.safetensors"
 
 
 def prepare(experiment: Experiment) -> tuple[nn.Module, Profile]:
@@ -180,9 +207,20 @@ def restore(folder: Path, record: RunRecord) -> nn.Module:
     """The trained network of the run in `folder`, in eval mode on the CPU.
 
     Raises:
-        RecordError: the weights are missing, damaged or of another network.
+        RecordError: the weights are missing, damaged or of another network, or the record's images
+            and classes are not those of its data set.
     """
-    network = build(record.experiment.model, record.data.image_shape, len(record.data.classes))
+    facts = describe_data(record.experiment.data)
+    if (record.data.image_shape, len(record.data.classes)) != (
+        facts.image_shape,
+        facts.num_classes,
+    ):
+        raise RecordError(
+            f"{folder / 'run.json'} is damaged: it says images of {record.data.image_shape} in "
+            f"{len(record.data.classes)} classes; {record.experiment.data.name} has images of "
+            f"{facts.image_shape} in {facts.num_classes}."
+        )
+    network = build(record.experiment.model, facts.image_shape, facts.num_classes)
     path = folder / WEIGHTS
     try:
         weights = safetensors.torch.load(path.read_bytes())
@@ -203,14 +241,17 @@ def score(network: nn.Module, data: Dataset, part: Part) -> Evaluation:
 
 
 def _command(folder: Path, where: Where) -> str:
-    words = ["smidgen", "train", str(folder / "experiment.toml"), "--seed", str(where.seed)]
+    words = ["smidgen", "train", str(folder / EXPERIMENT), "--seed", str(where.seed)]
     words += ["--threads", str(torch.get_num_threads())]
     if where.device != "auto":
         words += ["--device", where.device]
+    if where.data_dir is not None:
+        words += ["--data-dir", str(where.data_dir)]
     return shlex.join(words)
 
 
-def _data_record(dataset: Dataset) -> DataRecord:
+def data_record(dataset: Dataset) -> DataRecord:
+    """What a record says of `dataset`."""
     return DataRecord(
         name=dataset.name,
         source=dataset.source,

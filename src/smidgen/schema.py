@@ -65,7 +65,10 @@ def _read(kind: Any, value: Any, where: str) -> Any:
             raise _wrong(where, value, "a table")
         return {key: _read(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise ValueError(f"{where} is an integer too large for a number.") from None
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise _wrong(
             where,

@@ -16,4 +16,5 @@ def wilson_interval(successes: int, trials: int, z: float = 1.959964) -> tuple[f
     middle = share + z * z / (2 * trials)
     half = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
     scale = 1 + z * z / trials
-    return (middle - half) / scale, (middle + half) / scale
+    # Rounding can carry the ends a hair beyond what a share can be.
+    return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)

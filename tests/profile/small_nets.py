@@ -81,7 +81,8 @@ def attention() -> nn.Module:
         x = m.conv(x)
         tokens = x.flatten(2).transpose(1, 2)
         tokens = tokens + m.attend(tokens, tokens, tokens, need_weights=False)[0]
-        return tokens.transpose(1, 2).reshape(x.shape)
+        out: Tensor = tokens.transpose(1, 2).reshape(x.shape)
+        return out
 
     return Function(
         forward,

@@ -1,5 +1,7 @@
 """Activations: small networks by hand, and all of them against a simulation with real tensors."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from small_nets import NETS, SHAPE, Function
@@ -69,7 +71,7 @@ def sequence_peak(net: nn.Module, shape: tuple[int, ...]) -> int:
     net.eval()(torch.rand(1, *shape))
     for hook in hooks:
         hook.remove()
-    return 4 * max(a + b for a, b in zip(sizes, sizes[1:], strict=False))
+    return 4 * max(a + b for a, b in pairwise(sizes))
 
 
 @pytest.mark.parametrize("name", REFERENCE)

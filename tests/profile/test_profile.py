@@ -41,7 +41,7 @@ def test_rows_are_the_published_ones(name: str) -> None:
 
 
 def test_receptive_field_is_the_published_one_but_for_its_slip() -> None:
-    rows = []
+    rows: list[list[str]] = []
     for layer in profile(REFERENCE["gap-11k"](), MNIST).layers:
         if layer.window is not None:
             window = layer.window
@@ -49,8 +49,8 @@ def test_receptive_field_is_the_published_one_but_for_its_slip() -> None:
                 f"{a}x{b}"
                 for a, b in (window.kernel, layer.input_shape[1:], layer.output_shape[1:])
             ]
-            numbers = (window.stride, window.padding, layer.rf_in, layer.rf_out)
-            numbers += (layer.jump_in, layer.jump_out)
+            fields = (layer.rf_in, layer.rf_out, layer.jump_in, layer.jump_out)
+            numbers = (window.stride, window.padding, *fields)
             assert all(pair and pair[0] == pair[1] for pair in numbers)
             stride, padding, *rest = [str(pair[0]) for pair in numbers if pair]
             operation = layer.operation.replace("Pool2d", "Pool")
@@ -124,8 +124,10 @@ def test_functions_with_a_window_have_rows_and_pointwise_ones_do_not() -> None:
 
 
 def test_bare_parameters_have_a_row() -> None:
-    names = [(row.name, row.params) for row in profile(Scaled(), SHAPE).layers]
+    layers = profile(Scaled(), SHAPE).layers
+    names = [(row.name, row.params) for row in layers]
     assert names == [("Scaled-1", 4), ("Conv2d-2", 76), ("max_pool2d-3", 0)]
+    assert [row.rf_out for row in layers] == [None, (3, 3), (4, 4)]
 
 
 def test_a_shared_module_counts_once() -> None:
@@ -133,6 +135,14 @@ def test_a_shared_module_counts_once() -> None:
     made = profile(net, SHAPE)
     assert [(row.name, row.params) for row in made.layers] == [("Conv2d-1", 38), ("Conv2d-2", 0)]
     assert made.num_params == 38
+
+
+def test_weights_computed_from_parameters() -> None:
+    conv = nn.utils.parametrizations.weight_norm(nn.Conv2d(2, 4, 3))
+    made = profile(conv, SHAPE)
+    assert (made.num_params, made.macs) == (72 + 4 + 4, 72 * 22 * 18)
+    assert sum(row.params for row in made.layers) == made.num_params
+    assert made.layers[-1].rf_out == (3, 3)
 
 
 def test_tied_weights_count_once() -> None:
@@ -162,6 +172,7 @@ def test_everything_stays_as_it_was() -> None:
     class Counting(nn.Module):
         def __init__(self) -> None:
             super().__init__()
+            self.calls: torch.Tensor
             self.register_buffer("calls", torch.zeros(1))
             self.norm = nn.BatchNorm2d(2)
 
@@ -220,3 +231,15 @@ def test_lazy_layers_are_named() -> None:
         net = nn.LazyLinear(3)
     with pytest.raises(ModelError, match="lazy"):
         profile(net, (4,))
+
+
+def test_the_documented_figures_are_the_computed_ones() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "definitions.md").read_text(encoding="utf-8")
+    for name, build in REFERENCE.items():
+        made = profile(build(), MNIST)
+        [field, _] = made.layers[-1].rf_out or (0, 0)
+        figures = [made.num_params, made.macs, field, made.weight_bytes]
+        figures += [made.peak_activation_bytes, made.largest_buffer_bytes]
+        [line] = [row for row in page.splitlines() if f"{figures[1]:,}" in row]
+        assert line.startswith(f"| {name} (")
+        assert [cell.strip() for cell in line.split("|")[2:-1]] == [f"{n:,}" for n in figures]

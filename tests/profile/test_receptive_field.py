@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from smidgen.nets import REFERENCE
 from smidgen.profile import profile
+from smidgen.profile.lookout import Lookout
 from smidgen.profile.receptive_field import Field
 from smidgen.profile.trace import Operator, trace
-from smidgen.profile.view import View
 
 
 def sees(net: nn.Module, shape: tuple[int, ...], axis: int) -> Tensor:
@@ -24,19 +24,19 @@ def sees(net: nn.Module, shape: tuple[int, ...], axis: int) -> Tensor:
     for i in range(lines):
         images[i].select(1 + axis, i).fill_(math.nan)
     with torch.no_grad():
-        out: Tensor = torch.cat([net.eval().double()(image[None]) for image in images])
+        out: Tensor = net.eval().double()(images)
     return out.isnan()
 
 
 def fields(net: nn.Module, shape: tuple[int, ...]) -> tuple[Field, Field]:
     """What the output sees, as the profile follows it, with where it begins."""
     traced = trace(net, shape)
-    view = View(traced.image)
+    lookout = Lookout(traced.image)
     for event in traced.events:
         if isinstance(event, Operator):
-            view.apply(event)
-    assert view.notes == []
-    return view._sights[traced.output.key].fields
+            lookout.apply(event)
+    assert lookout.notes == []
+    return lookout._sights[traced.output.key].fields
 
 
 def check(net: nn.Module, shape: tuple[int, ...], holes: bool = False) -> None:
@@ -47,19 +47,16 @@ def check(net: nn.Module, shape: tuple[int, ...], holes: bool = False) -> None:
     expected = fields(net, shape)
     for axis in (0, 1):
         seen, field = sees(net, shape, axis), expected[axis]
-        if seen.ndim == 4:
-            seen = seen.any(1).any(2 - axis)  # (lines, places)
-        else:
-            seen = seen.flatten(1).any(1)[:, None]
-        for place in range(seen.shape[1]):
+        seen = seen.any(1).any(2 - axis) if seen.ndim == 4 else seen.flatten(1).any(1)[:, None]
+        for place, column in enumerate(seen.T.tolist()):  # (places, lines)
             start = field.first + (0 if field.fixed else place * field.jump)
-            lines = seen[:, place].nonzero().flatten()
-            first, last = max(start, 0), min(start + field.size, shape[1 + axis]) - 1
-            inside = 0 <= start and start + field.size <= shape[1 + axis]
-            if inside or not holes:
-                assert (lines.min(), lines.max()) == (first, last)
+            end = start + field.size
+            lines = [line for line, is_seen in enumerate(column) if is_seen]
+            first, last = max(start, 0), min(end, shape[1 + axis]) - 1
+            if not holes or (start >= 0 and end <= shape[1 + axis]):
+                assert (lines[0], lines[-1]) == (first, last)
             else:
-                assert not len(lines) or (lines.min() >= first and lines.max() <= last)
+                assert not lines or (lines[0] >= first and lines[-1] <= last)
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -76,7 +73,7 @@ def test_reference_networks_equal_the_probe(name: str) -> None:
 def stacks(draw: st.DrawFn) -> nn.Module:
     """A few convolutions and pools with random windows."""
     layers: list[nn.Module] = []
-    for _ in range(draw(st.integers(1, 4))):
+    for _ in range(draw(st.integers(1, 3))):
         kernel = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
         stride = draw(st.tuples(st.integers(1, 2), st.integers(1, 2)))
         if draw(st.booleans()):
@@ -88,9 +85,9 @@ def stacks(draw: st.DrawFn) -> nn.Module:
 
 
 @given(net=stacks())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_random_stacks_equal_the_probe(net: nn.Module) -> None:
-    check(net, (1, 75, 76), holes=True)
+    check(net, (1, 40, 41), holes=True)
 
 
 def test_pairs_in_the_rows() -> None:
@@ -114,8 +111,7 @@ def test_what_is_not_known_is_named_and_not_guessed(function: Any, word: str) ->
     net = nn.Sequential(Function(function, norm=nn.BatchNorm2d(2)), nn.ReLU())
     made = profile(net, SHAPE)
     assert made.layers[-1].rf_out is None
-    [note] = made.notes
-    assert f"from {word} on" in note
+    assert f"from {word} on" in made.notes[0]
 
 
 def test_a_tensor_written_in_parts_is_not_known() -> None:

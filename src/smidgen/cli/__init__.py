@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from smidgen import __version__
+from smidgen.cli import report
 from smidgen.cli.flags import Parser, add_experiment_flags, normalized, with_flags
 from smidgen.config import Experiment
 from smidgen.errors import SmidgenError
@@ -81,6 +82,8 @@ def _parser() -> Parser:
     check.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
     _add_data_dir(check)
     _add_device(check)
+
+    report.add(commands)
 
     predict = commands.add_parser("predict", help="classify pictures with a run's network")
     predict.set_defaults(command=_predict)
@@ -188,7 +191,7 @@ def _run(
         print(result_text(outcome.record))
     print(verdict_text(outcome.verdict))
     if outcome.folder is not None:
-        print(f"report: {outcome.folder / 'report.md'}")
+        print(f"report: {outcome.folder / 'report.html'}")
     return 0 if outcome.verdict.passed else 1
 
 

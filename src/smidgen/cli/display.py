@@ -14,7 +14,7 @@ from smidgen.run import Listener
 from smidgen.train import Progress as Step
 
 _HEADER = (
-    " epoch   training:  loss  accuracy   validation:  loss  accuracy     learning rate        s"
+    " epoch  training:  loss  accuracy  validation:  loss  accuracy     learning rate        s"
 )
 
 
@@ -69,8 +69,8 @@ class Display:
         mark = "*" if counted.accuracy > self.best else " "
         self.best = max(self.best, counted.accuracy)
         line = (
-            f"{epoch.epoch:>4}/{self.num_epochs:<4}        {_cells(epoch.train)}  "
-            f"           {_cells(epoch.validation)} {mark}   {epoch.lr:>13.6f}  "
+            f"{epoch.epoch:>4}/{self.num_epochs:<4}       {_cells(epoch.train)}  "
+            f"          {_cells(epoch.validation)} {mark}   {epoch.lr:>13.6f}  "
             f"{epoch.seconds:>7.1f}"
         )
         if epoch.test:
@@ -79,4 +79,4 @@ class Display:
 
 
 def _cells(score: Score | None) -> str:
-    return f"{score.loss:.4f}   {percent(score.accuracy):>7}" if score else f"{'-':>6}   {'-':>7}"
+    return f"{score.loss:>7.4f}  {percent(score.accuracy):>8}" if score else f"{'-':>7}  {'-':>8}"

@@ -44,12 +44,17 @@ class _Leaf:
     doc: str
 
 
+# What stands at the top of an Experiment has a table in the file.
+_IN_FILE = {"name": "experiment.name", "target": "experiment.target", "analysis": "analysis.text"}
+
+
 def add_experiment_flags(parser: argparse.ArgumentParser) -> None:
     """Give `parser` a flag for every field of an Experiment."""
     group = parser.add_argument_group("any field of the experiment, by its name in the file")
     for leaf in _leaves(Experiment):
         group.add_argument(
-            f"--{leaf.place}",
+            f"--{_IN_FILE.get(leaf.place, leaf.place)}",
+            dest=leaf.place,
             metavar=_metavar(leaf.kind),
             default=argparse.SUPPRESS,
             help=leaf.doc.replace("%", "%%"),
@@ -63,6 +68,8 @@ def with_flags(experiment: Experiment, given: argparse.Namespace) -> Experiment:
         ConfigError: a value of the wrong type, or one that makes no sense.
     """
     plain = to_plain(experiment)
+    if hasattr(given, "model.net") and hasattr(given, "model.chain"):
+        raise ConfigError("--model.net and --model.chain are both given; a network is one of them.")
     for leaf in _leaves(Experiment):
         if hasattr(given, leaf.place):
             *path, name = leaf.place.split(".")

@@ -3,13 +3,15 @@
 import math
 import struct
 import zlib
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from smidgen.errors import DataError
 
-_UINT8 = 0x08
+_UINT8, _INT32 = 0x08, 0x0C
+_TYPES = {_UINT8: (np.dtype(np.uint8), "bytes"), _INT32: (np.dtype(">i4"), "32-bit integers")}
 _MAX_DIMS = 8
 
 
@@ -26,26 +28,54 @@ def parse_idx(content: bytes, what: str) -> NDArray[np.uint8]:
     >>> parse_idx(bytes([0, 0, 8, 1, 0, 0, 0, 3, 7, 8, 9]), "labels")
     array([7, 8, 9], dtype=uint8)
     """
+    return _parse(content, what, _UINT8).astype(np.uint8)
+
+
+def parse_idx_int32(content: bytes, what: str) -> NDArray[np.int32]:
+    """The array of an IDX file that holds big-endian 32-bit integers; otherwise as parse_idx."""
+    return _parse(content, what, _INT32).astype(np.int32)
+
+
+def idx_size(start: bytes, what: str) -> int:
+    """How many bytes the IDX file of bytes that begins with `start` says that it has.
+
+    Raises:
+        DataError: no IDX file of bytes, or its header is not whole.
+    """
+    begin, shape = _header(start, what, _UINT8)
+    return begin + math.prod(shape)
+
+
+def _header(content: bytes, what: str, kind: int) -> tuple[int, tuple[int, ...]]:
+    """Where the values begin, and their shape."""
     if len(content) < 4 or content[:2] != b"\0\0":
         raise DataError(
             f"{what} is no IDX file: it begins with {content[:4].hex(' ') or 'nothing'}."
         )
-    kind, num_dims = content[2], content[3]
-    if kind != _UINT8:
-        raise DataError(f"{what} holds values of type 0x{kind:02x}; only 0x08 (bytes) can be read.")
+    said, num_dims = content[2], content[3]
+    if said != kind:
+        raise DataError(
+            f"{what} holds values of type 0x{said:02x}; only 0x{kind:02x} ({_TYPES[kind][1]}) can "
+            "be read."
+        )
     if not 1 <= num_dims <= _MAX_DIMS:
         raise DataError(f"{what} has {num_dims} dimensions; it must have 1 to {_MAX_DIMS}.")
-    start = 4 + 4 * num_dims
-    if len(content) < start:
+    begin = 4 + 4 * num_dims
+    if len(content) < begin:
         raise DataError(f"{what} is cut short: its header ends after {len(content)} bytes.")
-    shape = struct.unpack(f">{num_dims}I", content[4:start])
+    return begin, struct.unpack(f">{num_dims}I", content[4:begin])
+
+
+def _parse(content: bytes, what: str, kind: int) -> NDArray[Any]:
+    begin, shape = _header(content, what, kind)
+    dtype = _TYPES[kind][0]
     num_values = math.prod(shape)  # a Python integer: absurd headers neither overflow nor allocate
-    if num_values == 0 or num_values != len(content) - start:
+    if num_values == 0 or num_values * dtype.itemsize != len(content) - begin:
         raise DataError(
             f"{what} is damaged: its header says {' x '.join(map(str, shape))} values, and "
-            f"{len(content) - start} follow."
+            f"{len(content) - begin} {'' if dtype.itemsize == 1 else 'bytes '}follow."
         )
-    return np.frombuffer(content, np.uint8, offset=start).reshape(shape).copy()
+    return np.frombuffer(content, dtype, offset=begin).reshape(shape)
 
 
 def decompress(content: bytes, what: str, limit: int) -> bytes:

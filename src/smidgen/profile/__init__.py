@@ -1,4 +1,4 @@
-"""What can be known of a network without training it: layer table, MACs, receptive field, memory."""
+"""What can be known of a network without training it: rows, MACs, receptive field, memory."""
 
 from smidgen.profile.measure import check_output, profile
 

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from torch import nn
 
 from smidgen.errors import ModelError
+from smidgen.profile.lookout import Lookout
 from smidgen.profile.macs import KNOWN, macs
 from smidgen.profile.memory import activation_bytes
 from smidgen.profile.rules import rule_for, window_of
-from smidgen.profile.trace import Enter, Exit, Operator, Shape, Trace, Value, Weight, trace
-from smidgen.profile.view import View
+from smidgen.profile.trace import Enter, Exit, Operator, Trace, Value, Weight, trace
 from smidgen.record import Layer, Pair, Profile, Window
 
 
@@ -101,7 +101,7 @@ class _Row:
 
 def _layers(traced: Trace) -> tuple[tuple[Layer, ...], tuple[str, ...]]:
     """The rows of the layer table and the notes."""
-    view = View(traced.image)
+    lookout = Lookout(traced.image)
     ledger = _Ledger(traced.weights)
     rows: list[_Row] = []
     calls: list[tuple[Enter, _Row | None]] = [(Enter("", "", False, ()), None)]
@@ -109,22 +109,26 @@ def _layers(traced: Trace) -> tuple[tuple[Layer, ...], tuple[str, ...]]:
         if isinstance(event, Enter):
             row = None
             if event.is_leaf or ledger.owns(event.path):
-                row = _Row(event.path, event.type, event.inputs, view.field(event.inputs))
+                seen = (
+                    lookout.field(event.inputs) if event.is_leaf else None
+                )  # its parts' rows say it
+                row = _Row(event.path, event.type, event.inputs, seen)
                 row.params = ledger.claim_of(event.path)
                 rows.append(row)
             calls.append((event, row))
         elif isinstance(event, Exit):
-            _, row = calls.pop()
+            call, row = calls.pop()
             if row is not None:
-                row.outputs, row.gives = event.outputs, view.field(event.outputs)
+                row.outputs = event.outputs
+                row.gives = lookout.field(event.outputs) if call.is_leaf else None
         else:
             call, row = calls[-1]
             inside = row if call.is_leaf else None
-            row = _operator_row(event, call.path, inside, traced, view, ledger)
+            row = _operator_row(event, call.path, inside, traced, lookout, ledger)
             if row is not None and row is not inside:
                 rows.append(row)
     layers = tuple(row.layer(number) for number, row in enumerate(rows, start=1))
-    return layers, (*view.notes, *ledger.notes())
+    return layers, (*lookout.notes, *ledger.notes())
 
 
 def _operator_row(
@@ -132,19 +136,19 @@ def _operator_row(
     path: str,
     leaf: _Row | None,
     traced: Trace,
-    view: View,
+    lookout: Lookout,
     ledger: "_Ledger",
 ) -> _Row | None:
     """The row that counts the operator: its leaf module's, one of its own, or none."""
     inputs = tuple(value for value in operator.inputs if value.storage not in traced.stored)
-    row = leaf or _Row(path, _readable(operator), inputs, view.field(inputs))
+    row = leaf or _Row(path, _readable(operator), inputs, lookout.field(inputs))
     multiplies, window = _macs(operator, traced), window_of(operator)
-    sees_all = view.apply(operator)
+    sees_all = lookout.apply(operator)
     params = 0 if _is_view(operator) else ledger.claim_read(operator)
     if leaf is None:
         if not (multiplies or window or sees_all or params):
             return None
-        row.outputs, row.gives = operator.outputs, view.field(operator.outputs[:1])
+        row.outputs, row.gives = operator.outputs, lookout.field(operator.outputs[:1])
     row.macs += multiplies
     row.params += params
     if window is not None:
@@ -178,13 +182,14 @@ def _is_view(operator: Operator) -> bool:
 
 
 def _macs(operator: Operator, traced: Trace) -> int:
-    """Multiply-adds; refuses an operator with weights of which nothing is known."""
+    """Multiply-adds; refuses what takes weights and activations and is not known."""
     weights = {weight.storage for weight in traced.weights}
     if (
         operator.name not in KNOWN
         and rule_for(operator) is None
         and not _is_view(operator)
         and any(value.storage in weights for value in operator.inputs)
+        and any(value.storage not in traced.stored for value in operator.inputs)
     ):
         raise ModelError(
             f"The multiply-adds of {operator.name}, which reads parameters, are not known to "

@@ -106,7 +106,7 @@ def _window_fits(module: nn.Module, size: Shape) -> str | None:
 
 
 def _each(value: object, number: int) -> Shape:
-    """`value` for each side; padding may be the words "same" and "valid", which pad nothing here."""
+    """`value` for each side; padding in words ("same", "valid") as none."""
     if isinstance(value, int):
         return (value,) * number
     return tuple(value) if isinstance(value, tuple | list) else (0,) * number

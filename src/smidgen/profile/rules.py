@@ -78,7 +78,7 @@ def _window(operator: Operator, sights: Sights) -> Sight:
 
 
 def _across_channels(operator: Operator, sight: Sight, sights: Sights) -> Sight:
-    """A convolution looks along all channels of its group, which are no axis of an image, mostly."""
+    """A convolution looks along all channels of its group, which is mostly no axis of the image."""
     weight, bias = operator.arguments["weight"], operator.arguments["bias"]
     if weight.key in sights or (bias is not None and bias.key in sights):
         raise UnknownError("its weights depend on the image")

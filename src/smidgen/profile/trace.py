@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
@@ -110,7 +110,7 @@ def trace(module: nn.Module, input_shape: Shape) -> Trace:
             is no tensor whose first dimension is the batch.
     """
     tensors = dict(module.named_parameters()) | dict(module.named_buffers())
-    if any(isinstance(tensor, UninitializedTensorMixin) for tensor in tensors.values()):
+    if any(is_lazy(tensor) for tensor in tensors.values()):
         raise ModelError("The network has lazy layers; call it once on an image, then profile it.")
     generator = torch.Generator().manual_seed(0)
     image = torch.rand(1, *input_shape, generator=generator)  # (batch, *input_shape)
@@ -163,15 +163,20 @@ def _undisturbed(module: nn.Module) -> Iterator[None]:
             part.training = flag
 
 
-class _Recorder(TorchDispatchMode):
+class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Writes down operators (as a dispatch mode) and calls of modules (by hooks)."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.events: list[Enter | Exit | Operator] = []
         self._calls: list[tuple[nn.Module, Enter]] = []
         self._alive: dict[int, Tensor] = {}  # a tensor that died could give its id to another
         self._failed: tuple[str, list[Shape]] | None = None
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """False keeps torch from importing its compiler here, which takes more than a second."""
+        return False
 
     def value(self, tensor: Tensor) -> Value:
         self._alive[id(tensor)] = tensor
@@ -186,8 +191,7 @@ class _Recorder(TorchDispatchMode):
     ) -> Any:
         kwargs = kwargs or {}
         name = func.overloadpacket.__name__
-        # Inference mode hands composite operators over whole.
-        if func.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd):
+        if torch.is_inference_mode_enabled():  # it hands composite operators over whole
             with self:
                 result = func.decompose(*args, **kwargs)
             if result is not NotImplemented:

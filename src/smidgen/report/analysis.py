@@ -1,7 +1,7 @@
 """What a record shows when nobody has written an analysis."""
 
 from smidgen.record import RunRecord
-from smidgen.report.figures import percent
+from smidgen.report.figures import first_epoch_at, percent
 
 
 def facts(record: RunRecord) -> list[str]:
@@ -23,8 +23,8 @@ def _gap(record: RunRecord) -> list[str]:
         reading = "the network knows its training images better than new ones"
     else:
         reading = (
-            "training images are harder, being augmented and seen with dropout, so the network "
-            "does not overfit"
+            "the network does not overfit (training figures are taken while it still learns, on "
+            "augmented images and with dropout where the recipe has them)"
         )
     return [
         f"After the last epoch, accuracy is {percent(last.train.accuracy)} in training and "
@@ -35,12 +35,12 @@ def _gap(record: RunRecord) -> list[str]:
 
 def _first_at_target(record: RunRecord) -> list[str]:
     target = record.experiment.budget.min_accuracy
-    seen = [(e.epoch, e.validation.accuracy) for e in record.epochs if e.validation]
+    seen = [epoch.validation.accuracy for epoch in record.epochs if epoch.validation]
     if target is None or not seen:
         return []
-    first = next((epoch for epoch, accuracy in seen if accuracy >= target), None)
+    first = first_epoch_at(record.epochs, target)
     if first is None:
-        best = max(accuracy for _, accuracy in seen)
+        best = max(seen)
         return [
             f"Validation accuracy never reached {percent(target)}; its best was {percent(best)}."
         ]
@@ -55,7 +55,7 @@ def _where_parameters_are(record: RunRecord) -> list[str]:
         for layer in largest
         if layer.params
     )
-    return [f"Most of the {total:,} parameters are in {shares}."] if shares else []
+    return [f"Of {total:,} parameters, the most are in {shares}."] if shares else []
 
 
 def _confusions(record: RunRecord, most: int = 5) -> list[str]:

@@ -1,6 +1,8 @@
 """Figures as people read them: percentages with two decimals, thousands apart."""
 
-from smidgen.record import LimitVerdict, RunRecord, Verdict
+from collections.abc import Sequence
+
+from smidgen.record import Epoch, Evaluation, LimitVerdict, RunRecord, Verdict
 from smidgen.stats import wilson_interval
 
 _NAMES = {
@@ -71,3 +73,20 @@ def result_text(record: RunRecord) -> str:
         f"confidence), with {record.profile.num_params:,} parameters; the test set was scored "
         f"{looks}. Training took {seconds(record.train_seconds)}."
     )
+
+
+def expected_calibration_error(evaluation: Evaluation) -> float:
+    """Mean distance between confidence and accuracy over the bins, weighted by images, a fraction.
+
+    (Guo, Pleiss, Sun, Weinberger: On Calibration of Modern Neural Networks, 2017.)
+    """
+    gaps = (b.num_images * abs(b.confidence - b.accuracy) for b in evaluation.calibration)
+    return sum(gaps) / evaluation.num_images
+
+
+def first_epoch_at(epochs: Sequence[Epoch], target: float | None) -> int | None:
+    """The first epoch whose validation accuracy is `target` or more; None where there is none."""
+    if target is None:
+        return None
+    reached = (e.epoch for e in epochs if e.validation and e.validation.accuracy >= target)
+    return next(reached, None)

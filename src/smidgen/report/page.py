@@ -1,66 +1,271 @@
-"""The report of one run: Markdown and its picture, from the record alone."""
+"""The report of one run: one HTML page that needs nothing else, and Markdown with pictures."""
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import jinja2
 
-from smidgen.files import write_whole
+from smidgen.files import ensure_folder, write_whole
 from smidgen.record import Epoch, RunRecord, Score
+from smidgen.report import plots
 from smidgen.report.analysis import facts
-from smidgen.report.curves import curves_png
-from smidgen.report.figures import limit_cells, percent, result_text, seconds
+from smidgen.report.canvas import as_png, as_svg
+from smidgen.report.figures import (
+    expected_calibration_error,
+    limit_cells,
+    percent,
+    result_text,
+    seconds,
+)
+from smidgen.report.folder import RunFolder
 from smidgen.report.tables import layer_table, markdown_table, receptive_field_table, totals
 
-_TEMPLATES = jinja2.Environment(
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+TEMPLATES = jinja2.Environment(
     loader=jinja2.PackageLoader("smidgen.report"),
     undefined=jinja2.StrictUndefined,
+    autoescape=jinja2.select_autoescape(["html.jinja"]),
     trim_blocks=True,
     lstrip_blocks=True,
     keep_trailing_newline=True,
-    autoescape=False,  # Markdown
 )
 
 
-def write_report(record: RunRecord, folder: Path) -> Path:
-    """Write report.md and curves.png into `folder`; the path of the page.
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A figure, its name as a file, and what it shows in words."""
+
+    name: str
+    alt: str
+    draw: Callable[[], "Figure"]
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A heading, a sentence and the pictures below it."""
+
+    title: str
+    text: str
+    pictures: tuple[Picture, ...]
+
+
+Table = tuple[Sequence[str], Sequence[Sequence[str]]]
+
+
+def write_report(run: RunFolder, out: Path) -> Path:
+    """Write report.html, report.md and figures/ into the folder `out`; the path of the page.
 
     Raises:
         SmidgenError: a file cannot be written.
     """
-    write_whole(folder / "curves.png", curves_png(record))
-    page = folder / "report.md"
-    write_whole(page, report_markdown(record))
+    sections = sections_of(run)
+    pictures = [picture for section in sections for picture in section.pictures]
+    figures = {picture.name: picture.draw() for picture in pictures}
+    save_pictures({name: as_png(figure) for name, figure in figures.items()}, out)
+    write_whole(out / "report.md", _render("run.md.jinja", run, sections, {}))
+    drawn = {p.name: as_svg(figures[p.name], p.alt) for p in pictures}
+    page = out / "report.html"
+    write_whole(page, _render("run.html.jinja", run, sections, drawn))
     return page
 
 
-def report_markdown(record: RunRecord) -> str:
-    """Target, result, analysis, tables and curves of a run, in Markdown."""
-    return _TEMPLATES.get_template("report.md.jinja").render(
-        record=record,
-        experiment=record.experiment,
-        result=result_text(record),
-        verdict=markdown_table(
-            ("limit", "bound", "figure", "verdict"), [limit_cells(x) for x in record.verdict.limits]
+def save_pictures(pictures: dict[str, bytes], out: Path) -> None:
+    """Write the PNGs into figures/ below `out`."""
+    folder = ensure_folder(out / "figures")
+    for name, content in pictures.items():
+        write_whole(folder / f"{name}.png", content)
+
+
+def _render(
+    template: str, run: RunFolder, sections: Sequence[Section], drawn: dict[str, str]
+) -> str:
+    record = run.record
+    context: dict[str, Any] = {
+        "run": run,
+        "record": record,
+        "experiment": run.experiment,
+        "sections": sections,
+        "drawn": drawn,
+        "epochs": epoch_table(run.epochs),
+        "markdown_table": markdown_table,
+    }
+    if record is not None:
+        context |= {
+            "result": result_text(record),
+            "limits": (_LIMITS, [limit_cells(limit) for limit in record.verdict.limits]),
+            "facts": facts(record),
+            "layers": layer_table(record.profile),
+            "receptive_field": receptive_field_table(record.profile),
+            "totals": totals(record.profile),
+            "total_time": seconds(record.total_seconds),
+        }
+    return TEMPLATES.get_template(template).render(context)
+
+
+_LIMITS = ("limit", "bound", "figure", "verdict")
+
+
+def epoch_table(epochs: Sequence[Epoch]) -> Table:
+    """A row for each epoch; a column that would be empty is left out."""
+    columns = {
+        "epoch": [str(epoch.epoch) for epoch in epochs],
+        "training loss": [f"{epoch.train.loss:.4f}" for epoch in epochs],
+        "training accuracy": [percent(epoch.train.accuracy) for epoch in epochs],
+        "validation loss": [_loss(epoch.validation) for epoch in epochs],
+        "validation accuracy": [_accuracy(epoch.validation) for epoch in epochs],
+        "test accuracy": [_accuracy(epoch.test) for epoch in epochs],
+        "learning rate": [f"{epoch.lr:.5f}" for epoch in epochs],
+        "seconds": [f"{epoch.seconds:.1f}" for epoch in epochs],
+    }
+    filled = {name: cells for name, cells in columns.items() if any(cells)}
+    return tuple(filled), list(zip(*filled.values(), strict=True))
+
+
+def _loss(score: Score | None) -> str:
+    return f"{score.loss:.4f}" if score else ""
+
+
+def _accuracy(score: Score | None) -> str:
+    return percent(score.accuracy) if score else ""
+
+
+def sections_of(run: RunFolder) -> list[Section]:
+    """The sections with pictures that the run's folder has the material for."""
+    sections = []
+    if run.epochs:
+        sections.append(_curves(run))
+    if "samples" in run.exhibits:
+        sections.append(_samples(run))
+    if run.record is not None:
+        sections.append(_mistakes(run, run.record))
+        sections.append(_confidence(run.record))
+    inside = _inside(run)
+    if inside.pictures:
+        sections.append(inside)
+    return sections
+
+
+def _curves(run: RunFolder) -> Section:
+    target = run.experiment.budget.min_accuracy
+    return Section(
+        "Curves",
+        "Training figures are taken as the epoch ran: on augmented images, with dropout, while the "
+        "weights moved. The last epoch counts.",
+        (
+            Picture(
+                "accuracy",
+                "Accuracy by epoch in training and validation, with the target as a line",
+                lambda: plots.accuracy_curves(run.epochs, target),
+            ),
+            Picture(
+                "loss",
+                "Loss by epoch in training and validation",
+                lambda: plots.loss_curves(run.epochs),
+            ),
+            Picture(
+                "learning-rate",
+                "Learning rate by epoch",
+                lambda: plots.learning_rate(run.epochs),
+            ),
         ),
-        facts=facts(record),
-        layers=layer_table(record.profile),
-        receptive_field=receptive_field_table(record.profile),
-        totals=totals(record.profile),
-        epochs=markdown_table(_EPOCH_HEADER, [_epoch_cells(epoch) for epoch in record.epochs]),
-        total_time=seconds(record.total_seconds),
     )
 
 
-_EPOCH_HEADER = (
-    "epoch", "training loss", "training accuracy", "validation loss", "validation accuracy",
-    "test accuracy", "learning rate", "seconds",
-)  # fmt: skip
+def _samples(run: RunFolder) -> Section:
+    samples, augmented = run.exhibits["samples"], run.exhibits["augmented"]
+    half = -(-len(samples) // 2)
+    rows = [samples[:half], augmented[:half], samples[half:], augmented[half:]]
+    return Section(
+        "Samples",
+        "Training images, each with one draw of the augmentation below it.",
+        (
+            Picture(
+                "samples",
+                "Training images and the same images augmented",
+                lambda: plots.pictures(rows, ["as they are", "augmented"] * 2),
+            ),
+        ),
+    )
 
 
-def _epoch_cells(epoch: Epoch) -> tuple[str, ...]:
-    def cells(score: Score | None) -> tuple[str, str]:
-        return (f"{score.loss:.4f}", percent(score.accuracy)) if score else ("", "")
+def _mistakes(run: RunFolder, record: RunRecord) -> Section:
+    test, classes = record.test, record.data.classes
+    pictures = [
+        Picture(
+            "confusion",
+            "Confusion matrix of the test images: true class by predicted class",
+            lambda: plots.confusion(test.confusion, classes),
+        ),
+        Picture(
+            "class-accuracy",
+            "Test accuracy of each class",
+            lambda: plots.class_accuracy(test.confusion, classes),
+        ),
+    ]
+    if len(run.exhibits.get("wrong", ())):
+        wrong, labels = run.exhibits["wrong"], run.exhibits["wrong_labels"]
+        pictures.append(
+            Picture(
+                "most-wrong",
+                "The misclassified test images with the highest loss, with the probabilities of "
+                "the likeliest classes; the true class in green",
+                lambda: plots.most_wrong(wrong, labels, run.exhibits["wrong_shares"], classes),
+            )
+        )
+    wrong_count = test.num_images - test.num_correct
+    return Section(
+        "Mistakes",
+        f"{wrong_count:,} of {test.num_images:,} test images are misclassified. Colours and bars: "
+        "share of the images of a class; green: the true class.",
+        tuple(pictures),
+    )
 
-    test = cells(epoch.test)[1]
-    rest = (f"{epoch.lr:.5f}", f"{epoch.seconds:.1f}")
-    return (str(epoch.epoch), *cells(epoch.train), *cells(epoch.validation), test, *rest)
+
+def _confidence(record: RunRecord) -> Section:
+    error = expected_calibration_error(record.test)
+    return Section(
+        "Calibration",
+        f"Expected calibration error: {100 * error:.2f} points, the mean distance between "
+        "confidence and accuracy over bins of equal width, weighted by images.",
+        (
+            Picture(
+                "calibration",
+                "Accuracy against confidence, by bin, with the number of images",
+                lambda: plots.reliability(record.test.calibration),
+            ),
+        ),
+    )
+
+
+def _inside(run: RunFolder) -> Section:
+    pictures = []
+    filters, record = run.filters, run.record
+    if record is not None:
+        pictures.append(
+            Picture(
+                "cost",
+                "Parameters and multiply-adds of each layer",
+                lambda: plots.cost_by_layer(record.profile),
+            )
+        )
+    if filters is not None:
+        pictures.append(
+            Picture(
+                "filters",
+                "Filters of the first convolution",
+                lambda: plots.filters(filters),
+            )
+        )
+    if "maps" in run.exhibits:
+        pictures.append(
+            Picture(
+                "feature-maps",
+                "Feature maps of the first convolution for one image",
+                lambda: plots.feature_maps(run.exhibits["maps"]),
+            )
+        )
+    return Section("Inside the network", "Where its cost is, and what it sees.", tuple(pictures))

@@ -7,7 +7,10 @@ from smidgen.record import Pair, Profile
 
 
 def layer_table(profile: Profile) -> str:
-    """A row for each layer: type and number, output shape, parameters, MACs, receptive field."""
+    """A row for each layer: type and number, output shape, parameters, MACs, receptive field.
+
+    The receptive field is "-" where it is not defined or not known.
+    """
     header = ("Layer (type)", "Output Shape", "Param #", "MACs", "RF")
     rows = [
         (
@@ -15,7 +18,7 @@ def layer_table(profile: Profile) -> str:
             str([-1, *layer.output_shape]),
             f"{layer.params:,}",
             f"{layer.macs:,}",
-            square(layer.rf_out),
+            square(layer.rf_out) if layer.rf_out else "-",
         )
         for layer in profile.layers
     ]
@@ -33,11 +36,11 @@ def receptive_field_table(profile: Profile) -> str:
 
 def receptive_field_rows(profile: Profile) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Header and cells of the receptive field table."""
-    header = (
+    header: tuple[str, ...] = (
         *("Layer", "Operation", "Kernel", "Stride", "Padding", "Input", "Output"),
         *("RF In", "RF Out", "Jump In", "Jump Out"),
     )
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for layer in profile.layers:
         if layer.window is None and layer.rf_in == layer.rf_out:
             continue

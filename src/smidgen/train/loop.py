@@ -60,7 +60,7 @@ def train(
     torch's global generator.
 
     Raises:
-        ModelError: the loss is no longer finite.
+        ModelError: the loss is no longer finite, or a batch is too small for a batch norm.
     """
     generator = torch.Generator().manual_seed(seed)
     steps_per_epoch = math.ceil(len(part.labels) / settings.batch_size)
@@ -92,7 +92,7 @@ def train(
             for group in optimizer.param_groups:
                 group["lr"] = lr
             with torch.autocast(images.device.type, torch.bfloat16, enabled=half):
-                scores = forward(images)  # (batch, classes)
+                scores = _scores(forward, images)
             # On log-probabilities, too: their log-softmax is what they are.
             loss = F.cross_entropy(scores.float(), labels, label_smoothing=settings.label_smoothing)
             optimizer.zero_grad()
@@ -112,6 +112,17 @@ def train(
         epochs.append(done)
         watch.epoch(done)
     return final.eval(), tuple(epochs)
+
+
+def _scores(forward: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """(batch, classes)."""
+    try:
+        return forward(images)
+    except ValueError as error:  # of batch norm, which has no spread of a single value
+        raise ModelError(
+            f"the network cannot learn from a batch of {len(images)}: {error}; a larger "
+            "train.batch_size helps."
+        ) from error
 
 
 class _Running:

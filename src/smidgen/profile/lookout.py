@@ -8,8 +8,14 @@ from smidgen.profile.rules import rule_for
 from smidgen.profile.sight import Sight, UnknownError, plain, tidy
 from smidgen.profile.trace import Operator, Value
 
+# They take no more of their input than its shape.
+_CREATORS = {
+    *("zeros_like", "ones_like", "full_like", "empty_like", "rand_like", "randn_like"),
+    *("new_zeros", "new_ones", "new_full", "new_empty"),
+}
 
-class View:
+
+class Lookout:
     """The sights of all tensors so far.
 
     A tensor that has none sees nothing of the image; a lost one sees what is not known.
@@ -48,6 +54,9 @@ class View:
         """Goes on to after `operator`; whether it looks along the map from end to end."""
         for value in (*operator.inputs, *operator.outputs):
             self._by_storage.setdefault(value.storage, set()).add(value.key)
+        if operator.name in _CREATORS:
+            self._write(operator, None, blind=True)
+            return False
         lost = [value for value in operator.inputs if value.key in self._lost]
         if lost:
             for value in lost:

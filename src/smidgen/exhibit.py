@@ -1,0 +1,68 @@
+"""What a reader wants to see of a trained network: pictures and numbers for the report."""
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from smidgen.config import Augment
+from smidgen.data import Dataset, Part, augment, normalize, ordered_batches
+
+SAMPLES = 20
+WORST = 12
+MAPS = 32  # feature maps that are kept of a layer, at most
+
+
+@torch.no_grad()
+def exhibits(network: nn.Module, data: Dataset, settings: Augment, seed: int) -> dict[str, Tensor]:
+    """Pictures of the data and of what `network` makes of it, on the CPU, by name.
+
+    samples, samples_labels: training images, evenly from all classes, uint8 (n, channels, height,
+    width) and int64 (n,); augmented: the same images after one draw of `settings` each;
+    wrong, wrong_labels, wrong_shares: the test images with the highest loss among those that were
+    misclassified, their classes and the network's probabilities (n, classes), float32;
+    maps: what the first convolution makes of the first sample, float16 (maps, height, width), where
+    the network has a convolution.
+    """
+    network.eval()
+    chosen = _evenly(data.train.labels, len(data.classes))
+    samples = data.train.images[chosen]
+    found = {"samples": samples, "samples_labels": data.train.labels[chosen]}
+    generator = torch.Generator().manual_seed(seed)
+    found["augmented"] = augment(samples, settings, generator).round().clamp(0, 255).byte()
+    found |= _wrong(network, data)
+    first = next((m for m in network.modules() if isinstance(m, nn.Conv2d)), None)
+    if first is not None:
+        found["maps"] = _maps(network, first, samples[:1], data)
+    return {name: tensor.cpu().contiguous() for name, tensor in found.items()}
+
+
+def _evenly(labels: Tensor, num_classes: int) -> Tensor:
+    """The places of the first images of each class in turn, SAMPLES of them or a few less."""
+    each = max(1, SAMPLES // num_classes)
+    places = [(labels == c).nonzero()[:each, 0] for c in range(min(num_classes, SAMPLES))]
+    return torch.cat(places)
+
+
+def _wrong(network: nn.Module, data: Dataset) -> dict[str, Tensor]:
+    test: Part = data.test
+    batches = ordered_batches(test, batch_size=500, mean=data.mean, std=data.std)
+    logs = torch.cat([network(images).float().log_softmax(1) for images, _ in batches])
+    loss = F.nll_loss(logs, test.labels, reduction="none")
+    loss[logs.argmax(1) == test.labels] = -1.0
+    worst = loss.topk(min(WORST, len(loss)))
+    places = worst.indices[worst.values >= 0]
+    return {
+        "wrong": test.images[places],
+        "wrong_labels": test.labels[places],
+        "wrong_shares": logs[places].exp(),
+    }
+
+
+def _maps(network: nn.Module, layer: nn.Module, image: Tensor, data: Dataset) -> Tensor:
+    seen: list[Tensor] = []
+    hook = layer.register_forward_hook(lambda module, args, output: seen.append(output))
+    try:
+        network(normalize(image, data.mean, data.std))
+    finally:
+        hook.remove()
+    return seen[0][0, :MAPS].half()

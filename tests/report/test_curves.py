@@ -1,0 +1,57 @@
+import io
+from dataclasses import replace
+
+import pytest
+from PIL import Image
+
+from smidgen.record import Epoch, RunRecord, Score
+from smidgen.report import plots
+from smidgen.report.canvas import as_png
+
+
+def changed(epochs: tuple[Epoch, ...], name: str, score: Score | None) -> tuple[Epoch, ...]:
+    return tuple(replace(epoch, **{name: score}) for epoch in epochs)
+
+
+def drawn(epochs: tuple[Epoch, ...], target: float | None = 0.95) -> list[bytes]:
+    return [as_png(plots.accuracy_curves(epochs, target)), as_png(plots.loss_curves(epochs))]
+
+
+def test_a_picture_is_a_png_of_a_sensible_size(record: RunRecord) -> None:
+    for content in drawn(record.epochs):
+        with Image.open(io.BytesIO(content)) as picture:
+            picture.load()
+            assert picture.format == "PNG"
+            assert 300 <= picture.width <= 2000
+            assert 200 <= picture.height <= 1500
+            assert len(picture.convert("RGB").getcolors(1 << 24) or []) > 20
+
+
+def test_the_same_epochs_give_the_same_bytes(record: RunRecord) -> None:
+    assert drawn(record.epochs) == drawn(record.epochs)
+
+
+@pytest.mark.parametrize(
+    "epochs_of",
+    [
+        lambda epochs: changed(epochs, "validation", None),
+        lambda epochs: changed(epochs, "test", Score(loss=0.1, accuracy=0.9)),
+        lambda epochs: epochs[:1],
+        lambda epochs: epochs * 20,
+        # losses of exactly 0 have no place on a logarithmic axis
+        lambda epochs: changed(changed(epochs, "train", ZERO), "validation", ZERO),
+        lambda epochs: changed(epochs, "train", ZERO),
+    ],
+)
+def test_unusual_epochs_are_drawn_without_a_warning(record: RunRecord, epochs_of: object) -> None:
+    assert callable(epochs_of)
+    for target in (None, 0.0, 1.0):
+        assert drawn(epochs_of(record.epochs), target) != drawn(record.epochs, target)
+
+
+ZERO = Score(loss=0.0, accuracy=1.0)
+
+
+def test_the_target_is_drawn(record: RunRecord) -> None:
+    with_target, without = (drawn(record.epochs, target)[0] for target in (0.95, None))
+    assert with_target != without

@@ -1,0 +1,66 @@
+from pathlib import Path
+
+import pytest
+
+from smidgen.errors import RecordError
+from smidgen.record import RunRecord
+from smidgen.report import read_run, write_report
+
+
+def test_a_finished_run_tells_everything(finished_folder: Path, record: RunRecord) -> None:
+    run = read_run(finished_folder)
+    assert (run.record, run.experiment, run.epochs) == (record, record.experiment, record.epochs)
+    assert run.missing == ()
+    assert run.filters is not None
+    assert run.filters.shape == (6, 1, 3, 3)
+    assert run.title == "tiny, seed-3"
+
+
+def test_an_unfinished_run_tells_its_epochs(spoilable: Path, record: RunRecord) -> None:
+    for name in ("run.json", "weights.safetensors", "exhibits.safetensors"):
+        (spoilable / name).unlink()
+    lines = (spoilable / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (spoilable / "metrics.jsonl").write_text(lines[0] + lines[1][:20])  # cut off while written
+    run = read_run(spoilable)
+    assert run.record is None
+    assert run.epochs == record.epochs[:1]
+    assert len(run.missing) == 3
+    assert "1 of 2 epochs are on record" in run.missing[0]
+
+
+def test_the_report_of_an_unfinished_run_says_what_it_lacks(spoilable: Path) -> None:
+    (spoilable / "run.json").unlink()
+    run = read_run(spoilable)
+    page = write_report(run, spoilable).read_text()
+    markdown = (spoilable / "report.md").read_text()
+    for text in (page, markdown):
+        assert "The run did not finish: 2 of 2 epochs" in text
+        assert "Curves" in text
+        assert "Confusion" not in text
+
+
+def test_the_report_of_a_run_without_pictures_says_so(spoilable: Path) -> None:
+    (spoilable / "exhibits.safetensors").unlink()
+    page = write_report(read_run(spoilable), spoilable).read_text()
+    assert "No pictures were kept of this run." in page
+    assert "Confusion matrix" in page
+    assert "Samples" not in page
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "experiment.toml"])
+def test_a_damaged_file_is_named(spoilable: Path, name: str) -> None:
+    (spoilable / "run.json").unlink()
+    (spoilable / name).write_text("{nothing}\n")
+    with pytest.raises(RecordError, match=name):
+        read_run(spoilable)
+
+
+def test_damaged_arrays_are_named(spoilable: Path) -> None:
+    (spoilable / "exhibits.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0nonsense")
+    with pytest.raises(RecordError, match=r"exhibits.safetensors is damaged"):
+        read_run(spoilable)
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match=r"holds no run: .*experiment.toml cannot be read"):
+        read_run(tmp_path)

@@ -1,0 +1,65 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from smidgen.data import TestPart
+from smidgen.errors import ModelError
+from smidgen.evaluate import evaluate
+
+MEAN, STD = (0.25,), (0.5,)
+LOGITS = [[2.0, 0.0, -1.0], [0.5, 0.5 + 1e-3, 0.0], [0.0, 0.0, 3.0], [1.0, 0.0, 0.0]]
+LABELS = [0, 0, 2, 1]
+
+
+def part() -> TestPart:
+    """Images whose single pixel is their number."""
+    images = torch.arange(4, dtype=torch.uint8).view(4, 1, 1, 1)
+    return TestPart(images, torch.tensor(LABELS))
+
+
+class Lookup(nn.Module):
+    """LOGITS by an image's number; in training mode, other ones."""
+
+    def __init__(self, logits: list[list[float]]) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(torch.tensor(logits))
+
+    def forward(self, x: Tensor) -> Tensor:
+        number = ((x * STD[0] + MEAN[0]) * 255).round().long().flatten()
+        scores = self.logits[number]
+        return -scores if self.training else scores
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 4, 500])
+def test_equals_a_computation_by_hand(batch_size: int) -> None:
+    found = evaluate(Lookup(LOGITS), part(), MEAN, STD, 3, batch_size)
+    logits = np.array(LOGITS)
+    losses = np.log(np.exp(logits).sum(1)) - logits[range(4), LABELS]
+    assert found.score.loss == pytest.approx(losses.mean(), rel=1e-6)
+    assert (found.num_images, found.num_correct, found.score.accuracy) == (4, 2, 0.5)
+    assert found.confusion == ((1, 1, 0), (1, 0, 0), (0, 0, 1))
+
+
+def test_log_probabilities_score_as_logits_do() -> None:
+    log_probabilities = torch.tensor(LOGITS).log_softmax(1).tolist()
+    one = evaluate(Lookup(LOGITS), part(), MEAN, STD, 3)
+    other = evaluate(Lookup(log_probabilities), part(), MEAN, STD, 3)
+    assert other.score.loss == pytest.approx(one.score.loss, rel=1e-6)
+    assert other.confusion == one.confusion
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_network_is_left_as_it_was(training: bool) -> None:
+    network = Lookup(LOGITS).train(training)
+    evaluate(network, part(), MEAN, STD, 3)
+    assert network.training is training
+    assert network.logits.grad is None
+
+
+@pytest.mark.parametrize("useless", [math.nan, math.inf])
+def test_scores_that_are_no_numbers_are_an_error(useless: float) -> None:
+    with pytest.raises(ModelError, match=r"loss on a set of 4 images is nan, .* lower train.optim"):
+        evaluate(Lookup([[useless] * 3] * 4), part(), MEAN, STD, 3)
