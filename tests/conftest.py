@@ -20,6 +20,9 @@ from smidgen.config import (
     Train,
 )
 from smidgen.record import RunRecord
+from smidgen.startup import settle_threads
+
+settle_threads()  # as the command does, before torch is loaded
 
 if TYPE_CHECKING:
     from smidgen.data import Dataset

@@ -112,7 +112,7 @@ def test_a_file_reads_as_it_says() -> None:
         ('name = "tiny"', 'name = "a/b"', "experiment.name is 'a/b'; it names a folder"),
         ("min_accuracy = 0.994", "min_accuracy = 99.4", "99.4 % is 0.994"),
         ("max_params = 7_999", "max_params = 0", "budget.max_params is 0; it must be at least 1"),
-        ('chain = "8 M 8 G"', "", "model must have one of net and chain; it has none"),
+        ('chain = "8 M 8 G"', "", "model must have one of net, chain, module; it has none"),
         ('chain = "8 M 8 G"', 'chain = "8 G"\nnet = "x"', "it has net and chain"),
         ("nesterov = true }", "nesterov = 1 }", "nesterov is 1; it must be true or false"),
         ('"sgd", lr', '"adam", lr', "momentum and nesterov are for sgd, not for adam"),

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from smidgen.budget import LimitVerdict, Verdict
 from smidgen.errors import RecordError
 from smidgen.record import (
     SCHEMA,
@@ -15,11 +16,9 @@ from smidgen.record import (
     Environment,
     Epoch,
     Evaluation,
-    LimitVerdict,
     Profile,
     RunRecord,
     Score,
-    Verdict,
     format_epoch,
     format_record,
     read_record,

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+from PIL import Image
 
 from smidgen import run as module
 from smidgen.cli import main
-from smidgen.config import Augment, Budget, Experiment, Model, read_experiment
-from smidgen.data import Dataset
+from smidgen.config import Augment, Budget, Data, Experiment, Model, read_experiment
+from smidgen.data import Dataset, load
 from smidgen.errors import ConfigError, ModelError, SmidgenError
+from smidgen.predicting import predict
 from smidgen.record import Epoch, RunRecord, format_epoch, read_record
 from smidgen.run import Listener, Outcome, Where, run
 
@@ -285,3 +287,16 @@ def test_mnist_is_learnt_in_five_epochs(mnist_folder: Path, tmp_path: Path) -> N
     assert (found.data.num_train, found.test.num_images) == (50_000, 10_000)
     assert found.profile.num_params < 8000
     assert found.test.score.accuracy >= 0.992
+
+    # And on paper: dark on bright, large, off the centre, as JPEG.
+    test = load(Data(name="mnist"), folder=mnist_folder).test
+    pictures = []
+    for number, image in enumerate(test.images[:100, 0]):
+        large = Image.fromarray(255 - image.numpy()).resize((280, 280), Image.Resampling.BICUBIC)
+        paper = Image.new("L", (500, 400), 255)
+        paper.paste(large, (180, 40))
+        pictures.append(tmp_path / f"{number}.jpg")
+        paper.save(pictures[-1])
+    answers = [p.classes[0][0] for p in predict(tmp_path / "quickstart" / "seed-0", pictures)]
+    truths = [str(label) for label in test.labels[:100].tolist()]
+    assert sum(a == t for a, t in zip(answers, truths, strict=True)) >= 97

@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 from smidgen.config import Optimizer, Schedule
 from smidgen.schema import from_plain, to_plain
 
+SCHEDULE = Schedule()
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
@@ -17,7 +19,7 @@ class Sample:
     pair: tuple[int, int]
     many: tuple[float, ...] = ()
     table: dict[str, bool | int | str] | None = None
-    inner: Schedule = Schedule()
+    inner: Schedule = SCHEDULE
 
 
 samples = st.builds(

@@ -16,7 +16,7 @@ def test_known_intervals_on_ten_thousand_images(correct: int, low: float, high: 
 @settings(deadline=None)  # the first call imports scipy
 @given(st.integers(1, 100_000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
 def test_equals_scipy(pair: tuple[int, int]) -> None:
-    from scipy.stats import binomtest
+    from scipy.stats import binomtest  # type: ignore[import-untyped]
 
     successes, trials = pair
     oracle = binomtest(successes, trials).proportion_ci(0.95, method="wilson")

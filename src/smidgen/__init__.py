@@ -1,3 +1,77 @@
-"""smidgen finds, trains, proves and ships image classifiers that must stay small."""
+"""smidgen finds, trains, proves and ships image classifiers that must stay small.
+
+import smidgen
+
+experiment = smidgen.find_experiment("gap-6k")
+outcome = smidgen.train(experiment)                      # what `smidgen train gap-6k` does
+smidgen.check(outcome.folder).passed
+smidgen.profile(my_network, (1, 28, 28)).macs
+smidgen.Budget(max_params=8_000).check(my_network).passed
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from smidgen.budget import Budget as Budget
+    from smidgen.budget import Verdict as Verdict
+    from smidgen.checking import check as check
+    from smidgen.config import Augment as Augment
+    from smidgen.config import Average as Average
+    from smidgen.config import Data as Data
+    from smidgen.config import Experiment as Experiment
+    from smidgen.config import Model as Model
+    from smidgen.config import Optimizer as Optimizer
+    from smidgen.config import Schedule as Schedule
+    from smidgen.config import Train as Train
+    from smidgen.config import format_experiment as format_experiment
+    from smidgen.config import parse_experiment as parse_experiment
+    from smidgen.config import read_experiment as read_experiment
+    from smidgen.data import load as load
+    from smidgen.data import normalize as normalize
+    from smidgen.errors import SmidgenError as SmidgenError
+    from smidgen.experiments import find_experiment as find_experiment
+    from smidgen.predicting import predict as predict
+    from smidgen.profiling import profile as profile
+    from smidgen.record import read_record as read_record
+    from smidgen.report import summary as summary
+    from smidgen.report import verdict_text as verdict_text
+    from smidgen.run import Listener as Listener
+    from smidgen.run import Where as Where
+    from smidgen.run import run as train  # noqa: F401
 
 __version__ = "0.1.0"
+
+# Looked up when first used, so that importing smidgen, and its command's --help, stay light.
+_HOMES = {
+    "smidgen.budget": ("Budget", "Verdict"),
+    "smidgen.checking": ("check",),
+    "smidgen.config": (
+        *("Augment", "Average", "Data", "Experiment", "Model", "Optimizer", "Schedule", "Train"),
+        *("format_experiment", "parse_experiment", "read_experiment"),
+    ),
+    "smidgen.data": ("load", "normalize"),
+    "smidgen.errors": ("SmidgenError",),
+    "smidgen.experiments": ("find_experiment",),
+    "smidgen.predicting": ("predict",),
+    "smidgen.profiling": ("profile",),
+    "smidgen.record": ("read_record",),
+    "smidgen.report": ("summary", "verdict_text"),
+    "smidgen.run": ("Listener", "Where", "train"),
+}
+_EXPORTS = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = ["__version__", *sorted(_EXPORTS)]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _EXPORTS:
+        raise AttributeError(f"module 'smidgen' has no attribute {name!r}")
+    attribute = "run" if name == "train" else name
+    value = getattr(importlib.import_module(_EXPORTS[name]), attribute)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

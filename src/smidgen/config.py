@@ -4,78 +4,57 @@ Every part checks itself when it is made, so that an Experiment that exists make
 whether it fits its data set and its budget shows when they meet (see smidgen.run).
 """
 
-import dataclasses
 import math
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 import tomli_w
 
-from smidgen.errors import ConfigError
+from smidgen.budget import Budget as Budget  # one of an experiment's parts
+from smidgen.errors import ConfigError, require
 from smidgen.schema import from_plain, to_plain
 
 Argument = bool | int | float | str
 """What a network's constructor can be given from a TOML file."""
 
 
-def _require(holds: bool, message: str) -> None:
-    if not holds:
-        raise ConfigError(message)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Budget:
-    """The limits. A limit that is left out does not bind."""
-
-    max_params: int | None = None
-    """Parameters, trainable or not."""
-    max_epochs: int | None = None
-    """Passes over the training images."""
-    min_accuracy: float | None = None
-    """Accuracy on the test set after the last epoch, a fraction."""
-    max_macs: int | None = None
-    """Multiply-adds for one image."""
-    max_weight_bytes: int | None = None
-    """Bytes of parameters and buffers as stored."""
-    max_activation_bytes: int | None = None
-    """Peak bytes of activations for one image at inference."""
-
-    def __post_init__(self) -> None:
-        for name in [f.name for f in dataclasses.fields(self) if f.name.startswith("max_")]:
-            limit = getattr(self, name)
-            _require(
-                limit is None or limit >= 1, f"budget.{name} is {limit}; it must be at least 1."
-            )
-        accuracy = self.min_accuracy
-        _require(
-            accuracy is None or 0 <= accuracy <= 1,
-            f"budget.min_accuracy is {accuracy}; it is a fraction from 0 to 1, so 99.4 % is 0.994.",
-        )
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Model:
-    """The network: one of the documented ones by name, or a chain in compact notation."""
+    """The network: a documented one, a chain in compact notation, or a module of one's own."""
 
     net: str | None = None
     """A documented network: gap-6k, squeeze-7k, flatten-18k, linear-19k or gap-11k."""
     chain: str | None = None
     """A network in compact notation, such as "8 8 M 12 12 12 12 G" (docs/chain.md)."""
+    module: str | None = None
+    """A class or function of one's own that gives a torch module, as FILE.py:NAME or
+    PACKAGE.MODULE:NAME; building it runs its code. A file is looked for beside the experiment's."""
     args: dict[str, Argument] = field(default_factory=dict)
-    """Keyword arguments of a documented network, such as dropout."""
+    """Keyword arguments of a documented network, such as dropout, or of a module."""
 
     def __post_init__(self) -> None:
-        given = [name for name in ("net", "chain") if getattr(self, name) is not None]
-        _require(
+        given = [name for name in ("net", "chain", "module") if getattr(self, name) is not None]
+        require(
             len(given) == 1,
-            f"model must have one of net and chain; it has {' and '.join(given) or 'none'}.",
+            f"model must have one of net, chain, module; it has {' and '.join(given) or 'none'}.",
         )
-        _require(
+        require(
             self.chain is None or not self.args,
-            "model.args are for model.net; a chain says everything in its notation.",
+            "model.args are for a net or a module; a chain says everything in its notation.",
         )
+
+    @property
+    def file(self) -> Path | None:
+        """The file that holds the module; None for any other network."""
+        source = (self.module or "").rpartition(":")[0]
+        return Path(source) if source.endswith(".py") else None
+
+    def with_file(self, path: Path) -> "Model":
+        """The same module in another file."""
+        assert self.module is not None
+        return replace(self, module=f"{path}:{self.module.rpartition(':')[2]}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,31 +73,69 @@ class Augment:
     """So many last epochs see the images as they are."""
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             0 <= self.rotate <= 180, f"data.augment.rotate is {self.rotate}; degrees, 0 to 180."
         )
         for name in ("translate", "scale", "shear"):
             value = getattr(self, name)
-            _require(0 <= value < 1, f"data.augment.{name} is {value}; a fraction, 0 to below 1.")
-        _require(
+            require(0 <= value < 1, f"data.augment.{name} is {value}; a fraction, 0 to below 1.")
+        require(
             self.clean_epochs >= 0,
             f"data.augment.clean_epochs is {self.clean_epochs}; it must be 0 or more.",
         )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Data:
-    """The data set and what is done to its images."""
+class Split:
+    """How a person's data set without a test part gets one; of each class the same share."""
 
-    name: str
-    """mnist, or digits: 1,797 real digits that come with smidgen."""
+    test: float = 0.2
+    """The share of the images that becomes the test part."""
+    seed: int = 0
+    """Of the draw, and of the order from which the last images are set aside to choose by."""
+
+    def __post_init__(self) -> None:
+        require(0 < self.test < 1, f"data.split.test is {self.test}; a share, between 0 and 1.")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Data:
+    """The data set, by its name or its path, and what is done to its images."""
+
+    name: str | None = None
+    """A published set (smidgen data list), such as mnist, or digits, which come with smidgen."""
+    path: str | None = None
+    """One's own, from the current folder on: a folder of pictures in folders of classes, an .npz, a
+    folder of IDX files, a .csv (docs/data.md)."""
+    size: int | None = None
+    """Of one's own images: the side to which they are resized; left out: their most common size."""
+    grey: bool | None = None
+    """Of one's own images: true for one channel, false for three; left out: three if any picture is
+    stored in colour."""
+    split: Split = field(default_factory=Split)
     validation: int | None = None
     """The last so many training images are set aside to choose by; left out: the data set's usual
     number (10,000 of MNIST); 0: train on all, as for a figure to certify."""
+    transforms: str | None = None
+    """MODULE:NAME or FILE.py:NAME of a callable, or a list of them, for batches of training images,
+    such as torchvision's; runs that code."""
     augment: Augment = field(default_factory=Augment)
 
     def __post_init__(self) -> None:
-        _require(
+        given = [name for name in ("name", "path") if getattr(self, name) is not None]
+        require(
+            len(given) == 1,
+            f"data must have one of name and path; it has {' and '.join(given) or 'none'}.",
+        )
+        require(
+            self.path is not None or (self.size, self.grey, self.split) == (None, None, Split()),
+            "data.size, data.grey and data.split are for data.path; a named set is as it is.",
+        )
+        require(
+            self.size is None or 1 <= self.size <= 4096,
+            f"data.size is {self.size}; it must be from 1 to 4,096.",
+        )
+        require(
             self.validation is None or self.validation >= 0,
             f"data.validation is {self.validation}; it must be 0 or more.",
         )
@@ -137,23 +154,23 @@ class Optimizer:
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             0 < self.lr < math.inf,
             f"train.optimizer.lr is {self.lr}; it must be above 0 and finite.",
         )
-        _require(
+        require(
             0 <= self.momentum < 1,
             f"train.optimizer.momentum is {self.momentum}; it must be from 0 to below 1.",
         )
-        _require(
+        require(
             0 <= self.weight_decay < math.inf,
             f"train.optimizer.weight_decay is {self.weight_decay}; it must be finite, 0 or more.",
         )
-        _require(
+        require(
             self.name == "sgd" or not (self.momentum or self.nesterov),
             f"train.optimizer: momentum and nesterov are for sgd, not for {self.name}.",
         )
-        _require(
+        require(
             not self.nesterov or self.momentum > 0,
             "train.optimizer.nesterov needs a momentum above 0.",
         )
@@ -173,12 +190,12 @@ class Schedule:
     """Of step: what the rate is multiplied by."""
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             0 < self.warmup < 1,
             f"train.schedule.warmup is {self.warmup}; a share of the steps, between 0 and 1.",
         )
-        _require(self.every >= 1, f"train.schedule.every is {self.every}; it must be 1 or more.")
-        _require(
+        require(self.every >= 1, f"train.schedule.every is {self.every}; it must be 1 or more.")
+        require(
             0 < self.gamma <= 1,
             f"train.schedule.gamma is {self.gamma}; it must be above 0 and at most 1.",
         )
@@ -193,7 +210,7 @@ class Average:
     """Of ema: what remains of the average after each step."""
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             0 < self.decay < 1,
             f"train.average.decay is {self.decay}; it must be between 0 and 1.",
         )
@@ -221,8 +238,8 @@ class Train:
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):
             value = getattr(self, name)
-            _require(value >= 1, f"train.{name} is {value}; it must be 1 or more.")
-        _require(
+            require(value >= 1, f"train.{name} is {value}; it must be 1 or more.")
+        require(
             0 <= self.label_smoothing < 1,
             f"train.label_smoothing is {self.label_smoothing}; it must be from 0 to below 1.",
         )
@@ -244,12 +261,12 @@ class Experiment:
     """What was learnt, by the person who ran it."""
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             bool(self.name) and not set(self.name) & set('/\\:*?"<>|\0') and self.name[0] != ".",
             f"experiment.name is {self.name!r}; it names a folder, so it must not be empty, begin "
             'with a dot or hold / \\ : * ? " < > |.',
         )
-        _require(
+        require(
             self.data.augment.clean_epochs <= self.train.epochs,
             f"data.augment.clean_epochs is {self.data.augment.clean_epochs}; train.epochs is only "
             f"{self.train.epochs}.",
@@ -311,13 +328,22 @@ def read_experiment(path: Path) -> Experiment:
         ConfigError: the file cannot be read, or as parse_experiment; names the file.
     """
     try:
-        return parse_experiment(path.read_text(encoding="utf-8"))
+        experiment = parse_experiment(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path} is not a text in UTF-8, so it is no TOML file.") from None
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
+    return beside(experiment, path.parent)
+
+
+def beside(experiment: Experiment, folder: Path) -> Experiment:
+    """`experiment` with its module's file in `folder`, if there is such a file."""
+    file = experiment.model.file
+    if file is None or not (folder / file).is_file():
+        return experiment
+    return replace(experiment, model=experiment.model.with_file(folder / file))
 
 
 def format_experiment(experiment: Experiment) -> str:

@@ -33,3 +33,9 @@ class ModelError(SmidgenError):
 
 class RecordError(SmidgenError):
     """A run folder, its record or its weights are missing or damaged."""
+
+
+def require(holds: bool, message: str) -> None:
+    """Nothing, where `holds`; otherwise the message as a ConfigError."""
+    if not holds:
+        raise ConfigError(message)

@@ -39,8 +39,8 @@ def evaluate(
         loss += F.cross_entropy(scores, labels, reduction="sum").cpu()
         if not math.isfinite(float(loss)):
             raise ModelError(
-                f"the network's loss on a set of {len(part):,} images is {float(loss)}, so it is of "
-                "no use; a lower train.optimizer.lr, or a longer warm-up, usually helps."
+                f"the network's loss on a set of {len(part):,} images is {float(loss)}, so it is "
+                "of no use; a lower train.optimizer.lr, or a longer warm-up, usually helps."
             )
         confidence, guess = scores.softmax(1).max(1)
         cells = labels * num_classes + guess

@@ -4,10 +4,11 @@ Sizes are (height, width); shapes leave the batch out; accuracy is a fraction; u
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from smidgen.config import Experiment
+from smidgen.budget import Verdict
+from smidgen.config import Experiment, beside
 from smidgen.errors import RecordError
 from smidgen.schema import from_plain, to_plain
 
@@ -54,6 +55,8 @@ class Layer:
     """Receptive field of the input, in pixels of the image; None where it is not defined or not
     known."""
     rf_out: Pair | None
+    rf_probed: bool
+    """Whether rf_out was measured by a probe, which the image's borders cut off."""
     jump_in: Pair | None
     """Pixels of the image between two neighbours of the input."""
     jump_out: Pair | None
@@ -122,29 +125,6 @@ class Evaluation:
     """Images by true class (row) and predicted class (column)."""
     calibration: tuple[CalibrationBin, ...]
     """Bins of the likeliest class's probability, from 0 to 1."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LimitVerdict:
-    """One limit of a budget against its figure."""
-
-    limit: str
-    """The name of the budget's field."""
-    bound: float
-    figure: float
-    passed: bool
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Verdict:
-    """Budget against record: a line for every limit that binds."""
-
-    limits: tuple[LimitVerdict, ...]
-
-    @property
-    def passed(self) -> bool:
-        """Whether every limit is kept."""
-        return all(limit.passed for limit in self.limits)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -247,6 +227,7 @@ def read_record(folder: Path) -> RunRecord:
             "run, or read it with the smidgen that wrote it."
         )
     try:
-        return from_plain(RunRecord, plain)
+        record = from_plain(RunRecord, plain)
     except ValueError as error:
         raise RecordError(f"{path} is damaged: {error}") from None
+    return replace(record, experiment=beside(record.experiment, folder))

@@ -4,7 +4,7 @@ import hashlib
 import shlex
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from smidgen.budget import judge
+from smidgen.budget import Verdict
 from smidgen.config import Experiment, format_experiment
 from smidgen.data import Dataset, Part, load
 from smidgen.data import describe as describe_data
@@ -23,7 +23,7 @@ from smidgen.evaluate import evaluate
 from smidgen.exhibit import exhibits
 from smidgen.files import append_line, new_folder, write_whole
 from smidgen.nets import build
-from smidgen.profile import check_output, profile
+from smidgen.profiling import check_output, profile
 from smidgen.record import (
     EXHIBITS,
     EXPERIMENT,
@@ -37,12 +37,11 @@ from smidgen.record import (
     Profile,
     RunRecord,
     Score,
-    Verdict,
     format_epoch,
     format_record,
 )
 from smidgen.report import read_run, write_report
-from smidgen.train import Progress, Watch, train
+from smidgen.training import Progress, Watch, train
 
 _MOST_THREADS = 1024  # beyond it the system refuses to start them, and the process dies
 
@@ -110,7 +109,7 @@ class Outcome:
 
 def run(
     experiment: Experiment,
-    where: Where,
+    where: Where | None = None,
     listener: Listener | None = None,
     dataset: Dataset | None = None,
 ) -> Outcome:
@@ -123,18 +122,18 @@ def run(
     Raises:
         SmidgenError: what the person can mend; what was finished until then stays in the folder.
     """
-    listener = listener or Listener()
+    where, listener = where or Where(), listener or Listener()
     begun, started = time.perf_counter(), datetime.now(UTC)
     device = settle(where.device, where.threads)
     torch.manual_seed(where.seed)
     network, found = prepare(experiment)
-    verdict = judge(experiment.budget, found, experiment.train.epochs)
+    verdict = experiment.budget.check(found, epochs=experiment.train.epochs)
     if not verdict.passed:
         return Outcome(verdict=verdict)
 
     dataset = dataset or load(experiment.data, folder=where.data_dir)
     folder = new_folder(where.out / experiment.name, f"seed-{where.seed}")
-    write_whole(folder / EXPERIMENT, format_experiment(experiment))
+    kept = _keep(experiment, folder)
     listener.ready(dataset, found, folder)
     data = dataset.to(device)
 
@@ -183,11 +182,25 @@ def run(
         test_looks=1 + sum(epoch.test is not None for epoch in epochs),
         weights_sha256=hashlib.sha256(weights).hexdigest(),
         environment=describe(device),
-        verdict=judge(experiment.budget, found, len(epochs), tested.score.accuracy),
+        verdict=experiment.budget.check(found, epochs=len(epochs), accuracy=tested.score.accuracy),
     )
-    write_whole(folder / RECORD, format_record(record))
+    write_whole(folder / RECORD, format_record(replace(record, experiment=kept)))
     write_report(read_run(folder), folder)
     return Outcome(verdict=record.verdict, folder=folder, record=record)
+
+
+def _keep(experiment: Experiment, folder: Path) -> Experiment:
+    """The experiment as its files in `folder` say it, which this writes.
+
+    A module of one's own is kept as it is now, beside the experiment, and found there again.
+    """
+    file = experiment.model.file
+    if file is not None:
+        write_whole(folder / file.name, file.read_bytes())
+        own = experiment.model.with_file(Path(file.name))
+        experiment = replace(experiment, model=own)
+    write_whole(folder / EXPERIMENT, format_experiment(experiment))
+    return experiment
 
 
 def prepare(experiment: Experiment) -> tuple[nn.Module, Profile]:

@@ -6,7 +6,7 @@ import pytest
 from smidgen.cli.display import Display
 from smidgen.data import Dataset
 from smidgen.record import Epoch, RunRecord, Score
-from smidgen.train import Progress
+from smidgen.training import Progress
 
 CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")
 

@@ -19,10 +19,9 @@ def random_images(count: int, channels: int = 1, height: int = 28, width: int = 
 
 def warped(images: Tensor, **changes: float) -> Tensor:
     rest = {"angle": 0.0, "scale": 1.0, "shear": 0.0, "right": 0.0, "down": 0.0}
-    return warp(
-        images.float(),
-        **{name: torch.full((len(images),), changes.get(name, rest[name])) for name in rest},
-    )
+    values = {**rest, **changes}
+    angle, scale, shear, right, down = (torch.full((len(images),), values[n]) for n in rest)
+    return warp(images.float(), angle, scale, shear, right, down)
 
 
 def assert_close(got: Tensor, wanted: Tensor) -> None:
@@ -153,6 +152,16 @@ def test_background_stays_background() -> None:
     changed = augment(white, FULL, torch.Generator().manual_seed(0))
     assert changed.min() == 0  # what came in from outside
     assert changed.max() <= 255.01
+
+
+def test_an_edge_is_continued_where_it_is_no_background() -> None:
+    white = torch.full((64, 3, 28, 28), 255, dtype=torch.uint8)
+    changed = augment(white, FULL, torch.Generator().manual_seed(0), "edge")
+    assert_close(changed, white)
+    ramp = torch.arange(5.0).view(1, 1, 1, 5).expand(1, 1, 4, 5)
+    angle, scale, shear, right, down = torch.tensor([0.0, 1.0, 0.0, 2.0, 0.0]).view(5, 1)
+    shifted = warp(ramp, angle, scale, shear, right, down, background="edge")
+    assert_close(shifted[0, 0, 2], torch.tensor([0, 0, 0, 1, 2]))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")

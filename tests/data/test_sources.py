@@ -2,6 +2,7 @@ import gzip
 import hashlib
 import struct
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from smidgen.data import cache as cache_module
 from smidgen.data import sources
+from smidgen.data.builtin import BUILT_IN, MNIST
 from smidgen.data.download import Remote
 from smidgen.data.parts import Decoded
-from smidgen.data.sources import MNIST, SourceFile, load_mnist
+from smidgen.data.sources import SourceFile, load_builtin, verify
 from smidgen.errors import DataError
 
 
@@ -34,11 +37,12 @@ FILES = tuple(
     SourceFile(
         name,
         len(content),
-        hashlib.sha256(content).hexdigest(),
         Remote(f"{name}.gz", len(PACKED[name]), hashlib.sha256(PACKED[name]).hexdigest()),
+        hashlib.sha256(content).hexdigest(),
     )
     for name, content in CONTENTS.items()
 )
+SMALL = replace(MNIST, files=FILES, mirrors=("https://mirror.invalid/",))
 IMAGES = "train-images-idx3-ubyte"
 
 
@@ -53,7 +57,7 @@ def fill(folder: Path, names: Sequence[str] = tuple(CONTENTS), packed: bool = Tr
 
 
 def load(folder: Path | None = None) -> Decoded:
-    return load_mnist(folder, 1.0, files=FILES, mirrors=())
+    return load_builtin(SMALL, folder, 1.0)
 
 
 @pytest.fixture(autouse=True)
@@ -118,7 +122,7 @@ def test_a_folder_with_some_of_the_files_names_the_others(tmp_path: Path) -> Non
     fill(tmp_path / "mnist", [IMAGES, "t10k-labels-idx1-ubyte"])
     with pytest.raises(
         DataError,
-        match=r"mnist \(--data-dir\) lacks train-labels-idx1-ubyte, t10k-images-idx3-ubyte of",
+        match=r"mnist \(--data-dir\) lacks train-labels-idx1-ubyte, t10k-images-idx3-ubyte \(each",
     ):
         load(tmp_path)
 
@@ -148,7 +152,7 @@ def test_the_cache_is_in_the_home_folder_unless_said_otherwise(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", value)
     monkeypatch.setattr(Path, "home", lambda: tmp_path)
-    assert sources.cache_folder() == tmp_path / ".cache" / "smidgen" / "mnist"
+    assert cache_module.cache_folder("mnist") == tmp_path / ".cache" / "smidgen" / "mnist"
 
 
 def test_without_a_home_folder_advice_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,15 +215,39 @@ def test_a_file_that_cannot_be_read_is_named(
         load(tmp_path)
 
 
-def test_mnist_s_table_is_complete() -> None:
-    assert [file.name for file in MNIST] == list(CONTENTS)
-    for file in MNIST:
-        assert file.packed.name == f"{file.name}.gz"
-        assert len(file.sha256) == len(file.packed.sha256) == 64
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_the_table_is_complete(name: str) -> None:
+    source = BUILT_IN[name]
+    assert source.name == name
+    assert len(set(source.classes)) == len(source.classes)
+    assert source.mirrors
+    assert 0 < source.usual_validation < source.num_train
+    for mirror in source.mirrors:
+        assert mirror.startswith(("https://", "http://"))
+        assert mirror.endswith("/")
+    for file in source.files:
+        assert len(bytes.fromhex(file.packed.sha256)) == 32
+        if isinstance(file, SourceFile):
+            assert file.packed.name == f"{file.name}.gz"
+            assert file.packed.num_bytes < file.num_bytes
+
+
+def test_files_are_verified_one_by_one(tmp_path: Path, cache: Path) -> None:
+    assert {file.problem is None for file in verify(SMALL, fill(tmp_path))} == {True}
+    (tmp_path / f"{IMAGES}.gz").write_bytes(PACKED[IMAGES][:-1] + b"!")
+    (tmp_path / "t10k-labels-idx1-ubyte.gz").write_bytes(gzip.compress(b"other"))
+    problems = [file.problem for file in verify(SMALL, tmp_path)]
+    assert "damaged" in (problems[0] or "")
+    assert problems[1:3] == [None, None]
+    assert "damaged or not MNIST's" in (problems[3] or "")
+    fill(cache, [IMAGES])
+    absent = verify(SMALL, None)
+    assert [file.path is None for file in absent] == [False, True, True, True]
+    assert "is not there; smidgen data get mnist" in (absent[1].problem or "")
 
 
 def test_the_packed_files_are_those_that_mirrors_serve(mnist_folder: Path) -> None:
-    for file in MNIST:
+    for file in MNIST.files:
         path = file.path_in(mnist_folder)
         if path is None or path.suffix != ".gz":
             pytest.skip("MNIST is at hand, but not as the mirrors serve it")

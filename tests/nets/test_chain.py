@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from smidgen.errors import ConfigError
-from smidgen.nets.chain import Convolution, Head, Pool, build_chain, parse_chain
+from smidgen.nets.chain import Convolution, Head, Pool, Residual, build_chain, parse_chain
 
 IMAGE = (1, 28, 28)
 
@@ -41,6 +41,7 @@ def test_suffixes_say_what_they_say() -> None:
 def test_a_residual_step_adds_its_input() -> None:
     network = build_chain("4,p1 4,p1,r G", IMAGE, 10).eval()
     first, second = network[0], network[1]
+    assert isinstance(second, Residual)
     x = torch.rand(1, *IMAGE)
     seen = first(x)
     assert torch.equal(second(seen), second.block(seen) + seen)

@@ -2,8 +2,8 @@ from dataclasses import replace
 
 import pytest
 
-from smidgen.config import Budget
-from smidgen.record import LimitVerdict, RunRecord, Score, Verdict
+from smidgen.budget import Budget, LimitVerdict, Verdict
+from smidgen.record import RunRecord, Score
 from smidgen.report import percent, result_text, seconds, verdict_text
 from smidgen.report.figures import limit_cells
 

@@ -4,7 +4,7 @@ import pytest
 from torch import nn
 
 from smidgen.nets import REFERENCE
-from smidgen.profile import profile
+from smidgen.profiling import profile
 from smidgen.report.tables import (
     layer_table,
     markdown_table,
@@ -47,15 +47,11 @@ def test_what_is_not_known_shows_as_such() -> None:
     table = receptive_field_table(made).splitlines()
     assert table[3].split()[7:9] == ["1", "3x5"]
     assert table[4].split()[1:] == [
-        *("Upsample", "-", "-", "-"),
-        "7x5",
-        "14x10",
-        "3x5",
-        "?",
-        "1",
-        "?",
+        *("Conv2d", "3x3", "1", "0", "14x10", "12x8"),
+        *("?", "4x6*", "?", "?"),
     ]
     assert "Note: The receptive field is not known from upsample_nearest2d on" in totals(made)
+    assert "marked * are measured by a probe" in " ".join(totals(made).split())
 
 
 def test_markdown_table_escapes_bars() -> None:

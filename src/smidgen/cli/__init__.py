@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from smidgen import __version__
-from smidgen.cli import report
+from smidgen.cli import data, pages, report
 from smidgen.cli.flags import Parser, add_experiment_flags, normalized, with_flags
 from smidgen.config import Experiment
 from smidgen.errors import SmidgenError
+from smidgen.startup import settle_threads
 
 if TYPE_CHECKING:
     from smidgen.data import Dataset
@@ -26,6 +27,7 @@ QUICKSTART_PATIENCE = 4.0  # seconds for each of two mirrors: a network that is 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit status."""
+    settle_threads()
     try:
         given = _parser().parse_args(normalized(sys.argv[1:] if arguments is None else arguments))
         status: int = given.command(given)
@@ -84,6 +86,8 @@ def _parser() -> Parser:
     _add_device(check)
 
     report.add(commands)
+    pages.add(commands)
+    data.add(commands)
 
     predict = commands.add_parser("predict", help="classify pictures with a run's network")
     predict.set_defaults(command=_predict)
@@ -150,14 +154,13 @@ def _quickstart(given: argparse.Namespace) -> int:
 
 
 def _summary(given: argparse.Namespace) -> int:
-    from smidgen.budget import judge
     from smidgen.report import summary, verdict_text
     from smidgen.run import prepare
     from smidgen.schema import to_plain
 
     experiment = _experiment(given)
     _, found = prepare(experiment)
-    verdict = judge(experiment.budget, found, experiment.train.epochs)
+    verdict = experiment.budget.check(found, epochs=experiment.train.epochs)
     if given.json:
         print(json.dumps({"profile": to_plain(found), "verdict": to_plain(verdict)}, indent=1))
     else:
@@ -196,7 +199,7 @@ def _run(
 
 
 def _check(given: argparse.Namespace) -> int:
-    from smidgen.check import check
+    from smidgen.checking import check
     from smidgen.report import verdict_text
 
     found = check(given.run, data_dir=given.data_dir, device=given.device)
@@ -209,7 +212,7 @@ def _check(given: argparse.Namespace) -> int:
 
 
 def _predict(given: argparse.Namespace) -> int:
-    from smidgen.predict import predict
+    from smidgen.predicting import predict
     from smidgen.report import percent
 
     for found in predict(given.run, given.images):

@@ -11,7 +11,7 @@ from smidgen.data import Dataset
 from smidgen.record import Epoch, Profile, Score
 from smidgen.report import percent
 from smidgen.run import Listener
-from smidgen.train import Progress as Step
+from smidgen.training import Progress as Step
 
 _HEADER = (
     " epoch  training:  loss  accuracy  validation:  loss  accuracy     learning rate        s"

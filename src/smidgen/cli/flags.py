@@ -68,8 +68,10 @@ def with_flags(experiment: Experiment, given: argparse.Namespace) -> Experiment:
         ConfigError: a value of the wrong type, or one that makes no sense.
     """
     plain = to_plain(experiment)
-    if hasattr(given, "model.net") and hasattr(given, "model.chain"):
-        raise ConfigError("--model.net and --model.chain are both given; a network is one of them.")
+    networks = [name for name in ("net", "chain", "module") if hasattr(given, f"model.{name}")]
+    if len(networks) > 1:
+        both = " and ".join(f"--model.{name}" for name in networks)
+        raise ConfigError(f"{both} are given; a network is one of them.")
     for leaf in _leaves(Experiment):
         if hasattr(given, leaf.place):
             *path, name = leaf.place.split(".")
@@ -77,7 +79,7 @@ def with_flags(experiment: Experiment, given: argparse.Namespace) -> Experiment:
             for key in path:
                 table = table.setdefault(key, {})
             table[name] = _value(leaf.kind, getattr(given, leaf.place))
-            if leaf.place in ("model.net", "model.chain"):  # another network, with its own args
+            if path == ["model"] and name in networks:  # another network, with its own args
                 plain["model"] = {name: table[name]}
     try:
         return from_plain(Experiment, plain)

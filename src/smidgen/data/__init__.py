@@ -1,26 +1,28 @@
-"""Data sets in memory, their parts and their batches."""
+"""Data sets in memory or mapped into it, their parts and their batches."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from smidgen.config import Data
 from smidgen.data.augment import augment, normalize
 from smidgen.data.batches import ordered_batches, training_batches
+from smidgen.data.builtin import BUILT_IN, qmnist_extra
 from smidgen.data.digits import load_digits
+from smidgen.data.own import describe_own, load_own
 from smidgen.data.parts import (
     Dataset,
     Decoded,
+    Facts,
     Part,
     TestPart,
     TrainPart,
     ValidationPart,
     set_aside,
 )
-from smidgen.data.sources import load_mnist
+from smidgen.data.sources import load_builtin
 from smidgen.errors import ConfigError
 
 __all__ = [
+    "NAMES",
     "Dataset",
     "Facts",
     "Part",
@@ -32,55 +34,56 @@ __all__ = [
     "load",
     "normalize",
     "ordered_batches",
+    "qmnist_extra",
     "training_batches",
 ]
 
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What a network must fit, known without loading the data set."""
-
-    image_shape: tuple[int, int, int]
-    """Channels, height, width."""
-    num_classes: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Source:
-    facts: Facts
-    load: Callable[[Path | None, float], Decoded]
-
-
-_SOURCES = {
-    "mnist": _Source(Facts((1, 28, 28), 10), load_mnist),
-    # digits come with scikit-learn, so no folder and no mirror matters
-    "digits": _Source(Facts((1, 28, 28), 10), lambda folder, patience: load_digits()),
-}
+NAMES = ("mnist", "digits", *(name for name in BUILT_IN if name != "mnist"))
+"""What data.name can be."""
 
 
 def describe(data: Data) -> Facts:
-    """Image shape and number of classes of the data set that `data` names.
+    """Image shape and number of classes of the data set that `data` names, or that is at its path.
+
+    Nothing is downloaded and no picture decoded; headers of a person's own are read, once.
 
     Raises:
         ConfigError: an unknown name.
+        DataError: what is at the path is no data set.
     """
-    return _source(data).facts
+    if data.path is not None:
+        return describe_own(data)
+    if _name(data) == "digits":
+        return Facts((1, 28, 28), 10)
+    source = BUILT_IN[_name(data)]
+    return Facts(source.image_shape, len(source.classes))
 
 
-def load(data: Data, *, folder: Path | None = None, patience: float = 20.0) -> Dataset:
-    """The data set that `data` names, with its validation part set aside.
+def load(
+    data: Data, *, folder: Path | None = None, patience: float = 20.0, skip_bad: bool = False
+) -> Dataset:
+    """The data set that `data` names, or that is at its path, its validation part set aside.
 
-    `folder` is where to look first (and only, if given) for a data set that is made of files;
-    `patience` is how many seconds a mirror may take to answer when it must be downloaded.
+    `folder` is where to look first (and only, if given) for a named set that is made of files;
+    `patience` is how many seconds a mirror may take to answer when it must be downloaded. Pictures
+    of a person's own that cannot be read are skipped and noted if `skip_bad`.
 
     Raises:
         ConfigError: an unknown name, or more images set aside than there are.
         DataError: missing or damaged files, a download that fails.
     """
-    return set_aside(_source(data).load(folder, patience), data.validation)
+    return set_aside(_decoded(data, folder, patience, skip_bad), data.validation, data.transforms)
 
 
-def _source(data: Data) -> _Source:
-    if data.name not in _SOURCES:
-        raise ConfigError(f"data.name is {data.name!r}; it must be one of {', '.join(_SOURCES)}.")
-    return _SOURCES[data.name]
+def _decoded(data: Data, folder: Path | None, patience: float, skip_bad: bool) -> Decoded:
+    if data.path is not None:
+        return load_own(data, skip_bad=skip_bad)
+    name = _name(data)
+    # digits come with scikit-learn, so no folder and no mirror matters
+    return load_digits() if name == "digits" else load_builtin(BUILT_IN[name], folder, patience)
+
+
+def _name(data: Data) -> str:
+    if data.name not in NAMES:
+        raise ConfigError(f"data.name is {data.name!r}; it must be one of {', '.join(NAMES)}.")
+    return data.name

@@ -5,6 +5,7 @@ whole, whatever is asked of it.
 """
 
 import gzip
+import io
 import stat
 import tarfile
 import zipfile
@@ -33,7 +34,8 @@ def read_tar_gz(stream: BinaryIO, what: str, wanted: Mapping[str, int]) -> dict[
     try:
         with (
             gzip.GzipFile(fileobj=stream) as unpacked,
-            tarfile.open(fileobj=_Bounded(unpacked, what, limit), mode="r|") as archive,
+            _Bounded(unpacked, what, limit) as bounded,
+            tarfile.open(fileobj=bounded, mode="r|") as archive,
         ):
             for count, member in enumerate(archive):
                 _require_few(count, what)
@@ -45,6 +47,8 @@ def read_tar_gz(stream: BinaryIO, what: str, wanted: Mapping[str, int]) -> dict[
                     _require_size(member.name, member.size, wanted[member.name], what)
                     content = archive.extractfile(member)
                     found[member.name] = content.read() if content else b""
+            while bounded.read(1 << 16):  # to the end, where gzip's own checksum stands
+                pass
     except (tarfile.TarError, OSError, EOFError, zlib.error, ValueError, OverflowError) as error:
         raise DataError(f"{what} is damaged or no gzipped tar ({error}).") from None
     return _all_of(wanted, found, what)
@@ -88,11 +92,14 @@ def read_zip(stream: BinaryIO, what: str, wanted: Mapping[str, int]) -> dict[str
     return _all_of(wanted, found, what)
 
 
-class _Bounded:
+class _Bounded(io.RawIOBase):
     """A stream that refuses to give more than `limit` bytes."""
 
     def __init__(self, stream: gzip.GzipFile, what: str, limit: int) -> None:
         self.stream, self.what, self.left = stream, what, limit
+
+    def readable(self) -> bool:
+        return True
 
     def read(self, size: int = -1) -> bytes:
         chunk = self.stream.read(min(size, self.left + 1) if size >= 0 else self.left + 1)

@@ -7,6 +7,9 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from smidgen.config import Augment
+from smidgen.data.parts import Background
+
+_PADDING = {"black": "zeros", "edge": "border"}  # as grid_sample calls them
 
 
 def normalize(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
@@ -23,14 +26,19 @@ def normalize(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -
     return (images.float() * factor).sub_(offset.view(shape))
 
 
-def augment(images: Tensor, settings: Augment, generator: torch.Generator) -> Tensor:
+def augment(
+    images: Tensor,
+    settings: Augment,
+    generator: torch.Generator,
+    background: Background = "black",
+) -> Tensor:
     """The images, each rotated, scaled, sheared and shifted by its own draw from `generator`.
 
     Draws are uniform between the settings' limits, on the CPU whatever the images' device, so the
     same generator gives the same changes everywhere. The result is float32 on the scale of raw
     pixels, (batch, channels, height, width) like the uint8 images: what comes in from outside is
-    raw 0, background, which it would not be after normalization. Settings that are all 0 give
-    the images back unchanged, and draw nothing.
+    the set's `background`, for black ones raw 0, which it would not be after normalization.
+    Settings that are all 0 give the images back unchanged, and draw nothing.
     """
     if not (settings.rotate or settings.translate or settings.scale or settings.shear):
         return images
@@ -46,17 +54,23 @@ def augment(images: Tensor, settings: Augment, generator: torch.Generator) -> Te
     )
     draws = (torch.rand(len(images), 5, generator=generator) * 2 - 1) * limits
     angle, growth, shear, right, down = draws.unbind(1)
-    return warp(images.float(), angle, 1 + growth, shear, right, down)
+    return warp(images.float(), angle, 1 + growth, shear, right, down, background)
 
 
 def warp(
-    images: Tensor, angle: Tensor, scale: Tensor, shear: Tensor, right: Tensor, down: Tensor
+    images: Tensor,
+    angle: Tensor,
+    scale: Tensor,
+    shear: Tensor,
+    right: Tensor,
+    down: Tensor,
+    background: Background = "black",
 ) -> Tensor:
     """The float images, sampled bilinearly after p -> R(angle) K(shear) scale p + (right, down).
 
     p is a pixel's place from the image's centre, x to the right and y downwards, so angles (in
     radians) turn clockwise on the screen; K shifts x by shear * y; right and down are pixels. All
-    five are (batch,), on the CPU. Beyond the border everything is 0.
+    five are (batch,), on the CPU. Beyond the border lies the background.
     """
     height, width = images.shape[-2:]
     sin, cos = angle.sin(), angle.cos()
@@ -71,4 +85,6 @@ def warp(
     ]
     theta = torch.stack(rows, 1).to(images.device)  # (batch, 2, 3)
     grid = F.affine_grid(theta, list(images.shape), align_corners=False)
-    return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    return F.grid_sample(
+        images, grid, mode="bilinear", padding_mode=_PADDING[background], align_corners=False
+    )

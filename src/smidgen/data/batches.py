@@ -9,6 +9,7 @@ from torch import Tensor
 from smidgen.config import Augment
 from smidgen.data.augment import augment, normalize
 from smidgen.data.parts import Part, TrainPart
+from smidgen.data.transforms import own_transforms, transformed
 
 
 def training_batches(
@@ -22,15 +23,21 @@ def training_batches(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """One epoch in random order: each image once, augmented by `settings` and normalized.
 
+    The person's own transforms, if the part names some, run on each batch before; without settings
+    the images are as they are.
+
     There are ceil(images / batch_size) batches, and their sizes differ by at most one: no short
     last batch whose gradient is noisier than the others. Images are (batch, channels, height,
     width), float32, labels (batch,), int64, both on the part's device. `generator` is the CPU's.
     """
+    own = own_transforms(part.transforms) if part.transforms and settings is not None else ()
     order = torch.randperm(len(part), generator=generator).to(part.labels.device)
     for chosen in order.tensor_split(math.ceil(len(part) / batch_size)):
         images = part.images.index_select(0, chosen)
         if settings is not None:
-            images = augment(images, settings, generator)
+            if own:
+                images = transformed(images, own, part.transforms or "")
+            images = augment(images, settings, generator, part.background)
         yield normalize(images, mean, std), part.labels.index_select(0, chosen)
 
 

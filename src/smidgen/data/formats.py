@@ -11,7 +11,10 @@ from numpy.typing import NDArray
 from smidgen.errors import DataError
 
 _UINT8, _INT32 = 0x08, 0x0C
-_TYPES = {_UINT8: (np.dtype(np.uint8), "bytes"), _INT32: (np.dtype(">i4"), "32-bit integers")}
+_TYPES: dict[int, tuple[np.dtype[Any], str]] = {
+    _UINT8: (np.dtype(np.uint8), "bytes"),
+    _INT32: (np.dtype(">i4"), "32-bit integers"),
+}
 _MAX_DIMS = 8
 
 

@@ -7,12 +7,28 @@ from images or chooses by them.
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
 
 from smidgen.errors import ConfigError, DataError
+
+Background = Literal["black", "edge"]
+"""What an augmented image shows where nothing is known of it: 0, or its nearest pixel."""
+
+_STATISTICS_BYTES = 1 << 22  # of a channel at a time; counting takes eight times as much
+_SAMPLE = 1000
+_DARK = 10  # of 255: what JPEG makes of black
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a network must fit, known without loading the data set."""
+
+    image_shape: tuple[int, int, int]
+    """Channels, height, width."""
+    num_classes: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,7 +71,11 @@ class Part:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainPart(Part):
-    """What the network learns from."""
+    """What the network learns from, and how its images are changed while it does."""
+
+    background: Background = "black"
+    transforms: str | None = None
+    """module:attribute of the person's own transforms: a name, as it runs their code."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,7 +102,10 @@ class Decoded:
     usual_validation: int
     """Training images that are set aside unless the experiment says otherwise."""
     mean_and_std: tuple[tuple[float, ...], tuple[float, ...]] | None = None
-    """Where everyone uses the same ones; otherwise they are computed."""
+    """Where everyone uses the same ones, or they are known; otherwise they are computed."""
+    sha256: str | None = None
+    """As Dataset's, where it is known; otherwise it is computed."""
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -105,6 +128,8 @@ class Dataset:
     """By channel, of pixels in [0, 1]."""
     std: tuple[float, ...]
     classes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    """What a person should know of the data, a sentence each."""
 
     def __post_init__(self) -> None:
         parts = [part for part in (self.train, self.validation, self.test) if part is not None]
@@ -135,11 +160,11 @@ class Dataset:
         )
 
 
-def set_aside(decoded: Decoded, validation: int | None) -> Dataset:
+def set_aside(decoded: Decoded, validation: int | None, transforms: str | None = None) -> Dataset:
     """The data set with its last `validation` training images as the validation part.
 
     None is the set's usual number; 0 leaves all of them in the training part. Mean and standard
-    deviation are computed on what remains to train on.
+    deviation are computed on what remains to train on. `transforms` goes along with it.
 
     Raises:
         ConfigError: no training image would remain.
@@ -153,19 +178,37 @@ def set_aside(decoded: Decoded, validation: int | None) -> Dataset:
             f"data.validation is {count}; {decoded.name} has {len(labels)} training images, of "
             f"which at most {len(labels) - 1} can be set aside."
         )
-    train = TrainPart(images[:remaining], labels[:remaining])
+    train = TrainPart(
+        images[:remaining], labels[:remaining], background_of(images[:remaining]), transforms
+    )
     mean, std = decoded.mean_and_std or channel_statistics(train.images)
     return Dataset(
         name=decoded.name,
         source=decoded.source,
-        sha256=_digest([images, labels, decoded.test.images, decoded.test.labels]),
+        sha256=decoded.sha256
+        or _digest([images, labels, decoded.test.images, decoded.test.labels]),
         train=train,
         validation=ValidationPart(images[remaining:], labels[remaining:]) if count else None,
         test=decoded.test,
         mean=mean,
         std=std,
         classes=decoded.classes,
+        notes=decoded.notes,
     )
+
+
+def background_of(images: Tensor) -> Background:
+    """Whether most of the outermost pixels of the images, of the first thousand of them, are black.
+
+    A rotated digit then brings in more black, which is what lies beyond its border too; a
+    photograph would get corners that no camera makes, so its nearest pixels are continued.
+
+    >>> background_of(torch.zeros(1, 1, 5, 5, dtype=torch.uint8))
+    'black'
+    """
+    bright = images[:_SAMPLE].amax(1) > _DARK  # (images, height, width)
+    ring = [bright[:, 0], bright[:, -1], bright[:, :, 0], bright[:, :, -1]]
+    return "edge" if torch.cat(ring, 1).float().mean() > 0.5 else "black"
 
 
 def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -177,17 +220,16 @@ def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, 
     ((0.5,), (0.5,))
     """
     levels = torch.arange(256, dtype=torch.float64) / 255
-    means, stds = [], []
-    for channel in images.unbind(1):  # (images, height, width)
-        # Counts by brightness are exact whatever the order of summing, and need little memory.
-        counts = torch.zeros(256, dtype=torch.int64)
-        for chunk in torch.split(channel, 4096):
-            counts += torch.bincount(chunk.flatten(), minlength=256)
-        share = counts.double() / channel.numel()
-        mean = float((share * levels).sum())
-        means.append(mean)
-        stds.append(float((share * (levels - mean) ** 2).sum().sqrt()) or 1.0)
-    return tuple(means), tuple(stds)
+    # Counts by brightness are exact whatever the order of summing, and need little memory.
+    counts = torch.zeros(images.shape[1], 256, dtype=torch.int64)
+    pixels = images.shape[2] * images.shape[3]
+    for chunk in torch.split(images, max(1, _STATISTICS_BYTES // pixels)):
+        for channel, values in enumerate(chunk.unbind(1)):  # (images, height, width)
+            counts[channel] += torch.bincount(values.flatten(), minlength=256)
+    shares = counts.double() / (len(images) * pixels)
+    means = (shares * levels).sum(1)
+    variances = (shares * (levels - means[:, None]) ** 2).sum(1)
+    return tuple(means.tolist()), tuple(std or 1.0 for std in variances.sqrt().tolist())
 
 
 def _digest(tensors: Iterable[Tensor]) -> str:

@@ -1,204 +1,245 @@
-"""Where MNIST is: a given folder, SMIDGEN_DATA, the cache, the mirrors, in this order."""
+"""Where a built-in set is: a given folder, SMIDGEN_DATA, the cache, the mirrors, in this order."""
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-
+from smidgen.data.archives import read_tar_gz, read_zip
+from smidgen.data.cache import cache_folder
+from smidgen.data.decode import Contents
 from smidgen.data.download import Remote, download
-from smidgen.data.formats import decompress, parse_idx
+from smidgen.data.formats import decompress
 from smidgen.data.parts import Decoded, Part, TestPart
 from smidgen.errors import DataError
 
-MIRRORS = (
-    "https://ossci-datasets.s3.amazonaws.com/mnist/",
-    "https://storage.googleapis.com/cvdf-datasets/mnist/",
-)
-
 _SLACK_BYTES = 1 << 16  # a gzip file of what cannot be compressed is a little larger than that
+_CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
-    """One of a data set's files: unpacked, and as the mirrors serve it."""
+    """A file of its own, gzipped as the mirrors serve it."""
 
     name: str
     num_bytes: int
-    sha256: str
+    """Of what it unpacks to."""
     packed: Remote
+    sha256: str | None = None
+    """Of what it unpacks to. Where it is not known, only the packed file can be checked, so an
+    unpacked one is not taken."""
 
     def path_in(self, folder: Path) -> Path | None:
-        """Its place in `folder`, unpacked (faster to load) or with .gz; None if not there."""
-        for path in (folder / self.name, folder / f"{self.name}.gz"):
-            if path.is_file():
-                return path
-        return None
+        """Its place in `folder`, unpacked (faster to load) or packed; None if not there."""
+        names = [self.packed.name] if self.sha256 is None else [self.name, self.packed.name]
+        return next((folder / name for name in names if (folder / name).is_file()), None)
+
+    def read(self, path: Path, title: str, mirror: str) -> dict[str, bytes]:
+        """What it unpacks to, checked."""
+        limit = max(self.num_bytes, self.packed.num_bytes) + _SLACK_BYTES
+        with path.open("rb") as stream:
+            content = stream.read(limit + 1)
+        if len(content) > limit:
+            raise DataError(f"{path} is larger than the {self.num_bytes:,} bytes of {self.name}.")
+        if self.sha256 is None:
+            digest = hashlib.sha256(content).hexdigest()
+            _require_digest(digest, self.packed.sha256, path, title, mirror + self.packed.name)
+        if path.name == self.packed.name:
+            content = decompress(content, str(path), self.num_bytes)
+        if self.sha256 is not None:
+            digest = hashlib.sha256(content).hexdigest()
+            _require_digest(digest, self.sha256, path, title, mirror + self.packed.name)
+        return {self.name: content}
 
 
-MNIST = (
-    SourceFile(
-        "train-images-idx3-ubyte",
-        47_040_016,
-        "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
-        Remote(
-            "train-images-idx3-ubyte.gz",
-            9_912_422,
-            "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
-        ),
-    ),
-    SourceFile(
-        "train-labels-idx1-ubyte",
-        60_008,
-        "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
-        Remote(
-            "train-labels-idx1-ubyte.gz",
-            28_881,
-            "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
-        ),
-    ),
-    SourceFile(
-        "t10k-images-idx3-ubyte",
-        7_840_016,
-        "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
-        Remote(
-            "t10k-images-idx3-ubyte.gz",
-            1_648_877,
-            "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
-        ),
-    ),
-    SourceFile(
-        "t10k-labels-idx1-ubyte",
-        10_008,
-        "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
-        Remote(
-            "t10k-labels-idx1-ubyte.gz",
-            4_542,
-            "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
-        ),
-    ),
-)
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """A .tar.gz or a .zip as the mirrors serve it; it is read where it lies."""
+
+    packed: Remote
+    members: Mapping[str, int]
+    """What is read of it: bytes, exactly (.tar.gz) or at most (.zip), by name."""
+
+    def path_in(self, folder: Path) -> Path | None:
+        """Its place in `folder`; None if not there."""
+        path = folder / self.packed.name
+        return path if path.is_file() else None
+
+    def read(self, path: Path, title: str, mirror: str) -> dict[str, bytes]:
+        """The members' contents, once the whole archive has been checked."""
+        with path.open("rb") as stream:
+            digest = _digest_of(stream)
+            _require_digest(digest, self.packed.sha256, path, title, mirror + self.packed.name)
+            stream.seek(0)
+            reader = read_zip if path.suffix == ".zip" else read_tar_gz
+            return reader(stream, str(path), self.members)
 
 
-def load_mnist(
-    folder: Path | None,
-    patience: float,
-    *,
-    files: Sequence[SourceFile] = MNIST,
-    mirrors: Sequence[str] = MIRRORS,
-) -> Decoded:
-    """MNIST from the first place that has it; `folder` is the one that was asked for, if any.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BuiltIn:
+    """A published data set, and how its files become images and labels."""
 
-    Each file's content is checked by SHA-256 at every load, unpacked or not.
+    name: str
+    title: str
+    about: str
+    image_shape: tuple[int, int, int]
+    """Channels, height, width."""
+    classes: tuple[str, ...]
+    num_train: int
+    num_test: int
+    files: tuple[SourceFile | Archive, ...]
+    mirrors: tuple[str, ...]
+    """Addresses that a file's name is appended to: the publisher's own."""
+    folders: tuple[str, ...]
+    """Names of its folder within a given one; the first is its name in the cache."""
+    decode: Callable[[Contents], tuple[Part, TestPart]]
+    usual_validation: int
+    mean_and_std: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Checked:
+    """What a check of one of a set's files found."""
+
+    name: str
+    path: Path | None
+    """None where it is not there."""
+    problem: str | None
+    """None where its digest is the published one."""
+
+
+def load_builtin(source: BuiltIn, folder: Path | None, patience: float) -> Decoded:
+    """The set from the first place that has it; `folder` is the one that was asked for, if any.
+
+    Each file is checked by SHA-256 at every load.
 
     Raises:
         DataError: not where it was said to be, incomplete, altered, or nowhere to be had.
     """
-    place, source = _find(folder, patience, files, mirrors)
-    train_images, train_labels, test_images, test_labels = (_read(file, place) for file in files)
+    contents, words = read_builtin(source, folder, patience)
+    train, test = source.decode(contents)
     return Decoded(
-        name="mnist",
-        source=source,
-        train=Part(_images(train_images), _labels(train_labels)),
-        test=TestPart(_images(test_images), _labels(test_labels)),
-        classes=tuple(str(digit) for digit in range(10)),
-        usual_validation=10_000,
-        mean_and_std=((0.1307,), (0.3081,)),
+        name=source.name,
+        source=words,
+        train=train,
+        test=test,
+        classes=source.classes,
+        usual_validation=source.usual_validation,
+        mean_and_std=source.mean_and_std,
     )
 
 
-def cache_folder() -> Path:
-    """The user's cache folder for MNIST: in XDG_CACHE_HOME, or ~/.cache."""
-    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    if not base.is_absolute():  # unset, or what the XDG specification says to ignore
+def read_builtin(
+    source: BuiltIn, folder: Path | None, patience: float
+) -> tuple[dict[str, bytes], str]:
+    """What the set's files hold, checked, and where they came from in words; as load_builtin."""
+    place, words = find(source, folder, patience)
+    contents: dict[str, bytes] = {}
+    for file in source.files:
+        path = file.path_in(place)
+        if path is None:
+            raise DataError(f"{place / file.packed.name} was there a moment ago and is gone.")
         try:
-            base = Path.home() / ".cache"
-        except RuntimeError:
-            raise DataError(
-                "there is no home folder to keep MNIST in; give its folder with --data-dir."
-            ) from None
-    return base / "smidgen" / "mnist"
+            contents |= file.read(path, source.title, source.mirrors[0] if source.mirrors else "")
+        except OSError as error:
+            raise DataError(f"{path} cannot be read: {error.strerror}.") from error
+    return contents, words
 
 
-def _find(
-    folder: Path | None, patience: float, files: Sequence[SourceFile], mirrors: Sequence[str]
-) -> tuple[Path, str]:
-    """The folder that has all files, and where they came from in words.
+def find(source: BuiltIn, folder: Path | None, patience: float) -> tuple[Path, str]:
+    """The folder that has all files, downloaded if need be, and where they came from in words.
 
     A place that somebody named either has them or is an error: nothing is downloaded instead.
+
+    Raises:
+        DataError: not where it was said to be, incomplete, or nowhere to be had.
     """
     try:
         if folder is not None:
-            place = _place_in(folder, "--data-dir", files)
+            place = _place_in(folder, "--data-dir", source)
             return place, f"the folder {place}"
         if named := os.environ.get("SMIDGEN_DATA"):
-            place = _place_in(Path(named), "SMIDGEN_DATA", files)
+            place = _place_in(Path(named), "SMIDGEN_DATA", source)
             return place, f"the folder {place}"
-        cache = cache_folder()
-        missing = _missing(cache, files)
+        cache = cache_folder(source.folders[0])
+        missing = _missing(cache, source)
     except OSError as error:
         raise DataError(f"{error.filename} cannot be read: {error.strerror}.") from error
     if not missing:
         return cache, f"the folder {cache}"
-    hosts = download([file.packed for file in missing], cache, mirrors, patience=patience)
+    hosts = download([file.packed for file in missing], cache, source.mirrors, patience=patience)
     return cache, f"downloaded from {' and '.join(hosts)}"
 
 
-def _place_in(folder: Path, said_by: str, files: Sequence[SourceFile]) -> Path:
-    places = (folder, folder / "mnist", folder / "MNIST" / "raw")  # the last is torchvision's
+def verify(source: BuiltIn, folder: Path | None) -> list[Checked]:
+    """Each file's state where the set is, or would be downloaded to; nothing is downloaded.
+
+    Raises:
+        DataError: a folder that was named lacks files.
+    """
+    named = folder or (Path(value) if (value := os.environ.get("SMIDGEN_DATA")) else None)
+    said_by = "--data-dir" if folder else "SMIDGEN_DATA"
+    place = _place_in(named, said_by, source) if named else cache_folder(source.folders[0])
+    found = []
+    for file in source.files:
+        path, problem = file.path_in(place), None
+        if path is None:
+            problem = f"{place / file.packed.name} is not there; smidgen data get {source.name}"
+        else:
+            try:
+                file.read(path, source.title, source.mirrors[0])
+            except OSError as error:
+                problem = f"{path} cannot be read: {error.strerror}."
+            except DataError as error:
+                problem = str(error)
+        found.append(Checked(name=file.packed.name, path=path, problem=problem))
+    return found
+
+
+def _place_in(folder: Path, said_by: str, source: BuiltIn) -> Path:
+    # Several sets have files of the same names: a folder of the set's own name goes first.
+    places = (*(folder / name for name in source.folders), folder)
     for place in places:
-        missing = _missing(place, files)
+        missing = _missing(place, source)
         if not missing:
             return place
-        if len(missing) < len(files):
+        if len(missing) < len(source.files):
             raise DataError(
-                f"{place} ({said_by}) lacks {', '.join(file.name for file in missing)} of MNIST, "
-                "each with or without .gz; put them there."
+                f"{place} ({said_by}) lacks {_names(missing)} of {source.title}; put it there."
             )
     if not folder.is_dir():
         raise DataError(f"{said_by} is {folder}, which is no folder.")
     raise DataError(
-        f"{said_by} is {folder}, where there is no MNIST: it is to hold "
-        f"{', '.join(file.name for file in files)}, each with or without .gz, directly or in mnist "
-        f"or MNIST/raw. Without {said_by}, smidgen downloads it."
+        f"{said_by} is {folder}, where there is no {source.title}: it is to hold "
+        f"{_names(source.files)}, directly or in {' or '.join(source.folders)}. Without {said_by}, "
+        "smidgen downloads it."
     )
 
 
-def _missing(folder: Path, files: Sequence[SourceFile]) -> list[SourceFile]:
-    return [file for file in files if file.path_in(folder) is None]
+def _names(files: tuple[SourceFile | Archive, ...]) -> str:
+    """Their names as one is asked for them: with or without .gz where both can be checked."""
+    either = [file.name for file in files if isinstance(file, SourceFile) and file.sha256]
+    packed = [f.packed.name for f in files if not (isinstance(f, SourceFile) and f.sha256)]
+    parts = [", ".join(either) + " (each with or without .gz)"] if either else []
+    return ", ".join(parts + packed)
 
 
-def _read(file: SourceFile, folder: Path) -> NDArray[np.uint8]:
-    path = file.path_in(folder)
-    if path is None:
-        raise DataError(f"{folder / file.name} was there a moment ago and is gone.")
-    limit = file.num_bytes + _SLACK_BYTES
-    try:
-        with path.open("rb") as stream:
-            content = stream.read(limit + 1)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}.") from error
-    if len(content) > limit:
-        raise DataError(f"{path} is larger than the {file.num_bytes:,} bytes of {file.name}.")
-    if path.suffix == ".gz":
-        content = decompress(content, str(path), file.num_bytes)
-    digest = hashlib.sha256(content).hexdigest()
-    if digest != file.sha256:
+def _missing(folder: Path, source: BuiltIn) -> tuple[SourceFile | Archive, ...]:
+    return tuple(file for file in source.files if file.path_in(folder) is None)
+
+
+def _require_digest(digest: str, wanted: str, path: Path, title: str, address: str) -> None:
+    if digest != wanted:
         raise DataError(
-            f"{path} is damaged or not MNIST's: the SHA-256 of its content is {digest} instead of "
-            f"{file.sha256}. Delete it and get it again, from {MIRRORS[0]}{file.packed.name} for "
-            "one."
+            f"{path} is damaged or not {title}'s: the SHA-256 of its content is {digest} instead "
+            f"of {wanted}. Delete it and get it again, from {address} for one."
         )
-    return parse_idx(content, str(path))
 
 
-def _images(array: NDArray[np.uint8]) -> torch.Tensor:
-    return torch.from_numpy(array).unsqueeze(1)  # (images, 1, height, width)
-
-
-def _labels(array: NDArray[np.uint8]) -> torch.Tensor:
-    return torch.from_numpy(array.astype(np.int64))
+def _digest_of(stream: BinaryIO) -> str:
+    digest = hashlib.sha256()
+    while chunk := stream.read(_CHUNK_BYTES):
+        digest.update(chunk)
+    return digest.hexdigest()

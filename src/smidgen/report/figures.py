@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from smidgen.record import Epoch, Evaluation, LimitVerdict, RunRecord, Verdict
+from smidgen.budget import LimitVerdict, Verdict
+from smidgen.record import Epoch, Evaluation, RunRecord
 from smidgen.stats import wilson_interval
 
 _NAMES = {

@@ -18,7 +18,7 @@ def layer_table(profile: Profile) -> str:
             str([-1, *layer.output_shape]),
             f"{layer.params:,}",
             f"{layer.macs:,}",
-            square(layer.rf_out) if layer.rf_out else "-",
+            (square(layer.rf_out) if layer.rf_out else "-") + "*" * layer.rf_probed,
         )
         for layer in profile.layers
     ]
@@ -55,7 +55,7 @@ def receptive_field_rows(profile: Profile) -> tuple[tuple[str, ...], list[tuple[
                 _map_size(layer.input_shape),
                 _map_size(layer.output_shape),
                 square(layer.rf_in),
-                square(layer.rf_out),
+                square(layer.rf_out) + "*" * layer.rf_probed,
                 square(layer.jump_in),
                 square(layer.jump_out),
             )

@@ -1,5 +1,0 @@
-"""What can be known of a network without training it: rows, MACs, receptive field, memory."""
-
-from smidgen.profile.measure import check_output, profile
-
-__all__ = ["check_output", "profile"]

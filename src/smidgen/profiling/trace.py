@@ -1,0 +1,269 @@
+"""One forward pass, written down: every ATen operator in order, and the modules that called it.
+
+What comes out holds no tensors, only their shapes and which storage they lie in, so that all that
+is computed from a trace is a pure function of it.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.parameter import is_lazy
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+from smidgen.errors import ModelError
+from smidgen.profiling.misfit import describe_failure
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A tensor that passed by. Views are values of their own in the storage of their base."""
+
+    key: int
+    shape: Shape
+    storage: int
+    storage_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """One call of an ATen operator, its tensors replaced by values."""
+
+    name: str
+    """Without overload, and without the underscore of the in-place form: relu for relu_."""
+    overload: Any
+    """torch's own object for it."""
+    arguments: Mapping[str, Any]
+    """By the names of its schema, defaults included."""
+    inputs: tuple[Value, ...]
+    outputs: tuple[Value, ...]
+    in_place: bool
+
+    @property
+    def pointwise(self) -> bool:
+        """Whether each output element depends on the input elements at its own place alone."""
+        return torch.Tag.pointwise in self.overload.tags or self.name in _UNTAGGED_POINTWISE
+
+
+_UNTAGGED_POINTWISE = {"hardswish", "_prelu_kernel", "copy", "native_dropout", "masked_fill"}
+
+
+@dataclass(frozen=True, slots=True)
+class Enter:
+    """A module is called."""
+
+    path: str
+    type: str
+    is_leaf: bool
+    inputs: tuple[Value, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """The module that was entered last returns."""
+
+    outputs: tuple[Value, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """A parameter: its dotted name, size and storage."""
+
+    name: str
+    size: int
+    trainable: bool
+    storage: int
+
+    @property
+    def owner(self) -> str:
+        """The path of the module that it belongs to."""
+        return self.name.rpartition(".")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """What one image did on its way through the network."""
+
+    events: tuple[Enter | Exit | Operator, ...]
+    weights: tuple[Weight, ...]
+    stored: frozenset[int]
+    """The storages of parameters and buffers."""
+    image: Value
+    output: Value
+
+
+def trace(module: nn.Module, input_shape: Shape) -> Trace:
+    """What happens when one image goes through `module`, in eval mode on the CPU.
+
+    The module, its buffers and the global random numbers stay as they are.
+
+    Raises:
+        ModelError: forward fails (with the layers that ran and the one that failed), or its result
+            is no tensor whose first dimension is the batch.
+    """
+    tensors = dict(module.named_parameters()) | dict(module.named_buffers())
+    if any(is_lazy(tensor) for tensor in tensors.values()):
+        raise ModelError("The network has lazy layers; call it once on an image, then profile it.")
+    generator = torch.Generator().manual_seed(0)
+    image = torch.rand(1, *input_shape, generator=generator)  # (batch, *input_shape)
+    substitutes = {name: p.detach().to("cpu") for name, p in module.named_parameters()}
+    weights = tuple(
+        Weight(name, p.numel(), p.requires_grad, _storage(substitutes[name]))
+        for name, p in module.named_parameters()
+    )
+    substitutes |= {name: b.detach().to("cpu", copy=True) for name, b in module.named_buffers()}
+    recorder = _Recorder()
+    output: Any = None
+    with _undisturbed(module), recorder.watching(module):
+        try:
+            with torch.no_grad(), recorder:
+                output = functional_call(module, substitutes, (image,))
+        except Exception as error:
+            raise ModelError(recorder.describe(error)) from error
+    if not isinstance(output, Tensor):
+        raise ModelError(
+            f"The network returns a {type(output).__name__}; it must return one tensor, "
+            "(batch, classes)."
+        )
+    if output.ndim == 0 or output.shape[0] != 1:
+        raise ModelError(
+            f"The network returns {tuple(output.shape)} for one image of {input_shape}; the first "
+            "dimension must be the batch, here 1."
+        )
+    return Trace(
+        events=tuple(recorder.events),
+        weights=weights,
+        stored=frozenset(_storage(tensor) for tensor in substitutes.values()),
+        image=recorder.value(image),
+        output=recorder.value(output),
+    )
+
+
+@contextmanager
+def _undisturbed(module: nn.Module) -> Iterator[None]:
+    """Eval mode and plain attention while it lasts; afterwards everything is as it was."""
+    training = {part: part.training for part in module.modules()}
+    fast_path = torch.backends.mha.get_fastpath_enabled()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            module.eval()
+            torch.backends.mha.set_fastpath_enabled(False)  # it hides its operators
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast_path)
+        for part, flag in training.items():
+            part.training = flag
+
+
+class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Writes down operators (as a dispatch mode) and calls of modules (by hooks)."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.events: list[Enter | Exit | Operator] = []
+        self._calls: list[tuple[nn.Module, Enter]] = []
+        self._alive: dict[int, Tensor] = {}  # a tensor that died could give its id to another
+        self._failed: tuple[str, list[Shape]] | None = None
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """False keeps torch from importing its compiler here, which takes more than a second."""
+        return False
+
+    def value(self, tensor: Tensor) -> Value:
+        self._alive[id(tensor)] = tensor
+        storage = tensor.untyped_storage()
+        return Value(id(tensor), tuple(tensor.shape), _storage(tensor), storage.nbytes())
+
+    def values(self, tree: Any) -> tuple[Value, ...]:
+        return tuple(self.value(leaf) for leaf in tree_leaves(tree) if isinstance(leaf, Tensor))
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        name = func.overloadpacket.__name__
+        if torch.is_inference_mode_enabled():  # it hands composite operators over whole
+            with self:
+                result = func.decompose(*args, **kwargs)
+            if result is not NotImplemented:
+                return result
+        inputs = self.values((args, kwargs))
+        try:
+            result = func(*args, **kwargs)
+        except Exception:
+            self._failed = (name, [value.shape for value in inputs])
+            raise
+        in_place = func._schema.is_mutable
+        self.events.append(
+            Operator(
+                name=name.rstrip("_") if in_place else name,
+                overload=func,
+                arguments=tree_map_only(Tensor, self.value, _bind(func, args, kwargs)),
+                inputs=inputs,
+                outputs=self.values(result),
+                in_place=in_place,
+            )
+        )
+        return result
+
+    @contextmanager
+    def watching(self, module: nn.Module) -> Iterator[None]:
+        """Calls of `module` and its parts are recorded while it lasts."""
+        with ExitStack() as stack:
+            for path, part in module.named_modules():
+                enter = part.register_forward_pre_hook(partial(self._enter, path), with_kwargs=True)
+                stack.callback(enter.remove)
+                stack.callback(part.register_forward_hook(self._exit).remove)
+            yield
+
+    def _enter(self, path: str, module: nn.Module, args: Any, kwargs: Any) -> None:
+        is_leaf = next(module.children(), None) is None
+        call = Enter(path, type(module).__name__, is_leaf, self.values((args, kwargs)))
+        self._calls.append((module, call))
+        self.events.append(call)
+
+    def _exit(self, module: nn.Module, args: Any, output: Any) -> None:
+        while self._calls.pop()[0] is not module:  # inner calls whose failure forward caught
+            self.events.append(Exit(()))
+        self.events.append(Exit(self.values(output)))
+
+    def describe(self, error: Exception) -> str:
+        """The message for a forward that failed: the layer, then the layers that ran."""
+        ran: list[tuple[Enter, Shape]] = []
+        open_calls: list[Enter] = []
+        for event in self.events:
+            if isinstance(event, Enter):
+                open_calls.append(event)
+            elif isinstance(event, Exit):
+                call = open_calls.pop()
+                if call.is_leaf:
+                    ran.append((call, event.outputs[0].shape[1:] if event.outputs else ()))
+        layers = [(call.type, call.path, shape) for call, shape in ran]
+        if not self._calls:
+            return describe_failure(error, None, "", (), self._failed, layers)
+        module, call = self._calls[-1]
+        shape = call.inputs[0].shape if call.inputs else ()
+        return describe_failure(error, module, call.path, shape, self._failed, layers)
+
+
+def _storage(tensor: Tensor) -> int:
+    address: int = tensor.untyped_storage()._cdata
+    return address
+
+
+def _bind(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    schema = func._schema.arguments
+    bound = {
+        argument.name: argument.default_value for argument in schema if argument.has_default_value()
+    }
+    bound |= {argument.name: value for argument, value in zip(schema, args, strict=False)}
+    return bound | dict(kwargs)

@@ -1,5 +1,0 @@
-"""Training: the one loop, and what it is made of."""
-
-from smidgen.train.loop import Progress, Watch, train
-
-__all__ = ["Progress", "Watch", "train"]

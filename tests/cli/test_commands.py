@@ -1,0 +1,470 @@
+import gzip
+import json
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from smidgen import cli
+from smidgen.cli import main
+from smidgen.config import Experiment, format_experiment
+from smidgen.data import Dataset
+from smidgen.record import RunRecord, read_record
+
+Capture = pytest.CaptureFixture[str]
+CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")
+
+
+@pytest.fixture
+def tiny_file(tiny: Experiment, tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.toml"
+    path.write_text(format_experiment(tiny))
+    return path
+
+
+@pytest.fixture
+def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves the report out: drawing it takes longer than these trainings."""
+    monkeypatch.setattr("smidgen.run.write_report", lambda *_: None)
+
+
+# ---------------------------------------------------------------------------------------- summary
+
+
+def test_summary_shows_tables_and_verdict(capsys: Capture) -> None:
+    assert main(["summary", "gap-6k"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert "Conv2d-1" in out
+    assert re.search(r"Total params +6,850", out)
+    assert re.search(r"parameters +at most 7,999 +6,850 +pass", out)
+    assert "test accuracy" not in out  # not known before training
+
+
+def test_summary_as_data_is_the_profile(
+    tiny_file: Path, record: RunRecord, capsys: Capture
+) -> None:
+    assert main(["summary", str(tiny_file), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["profile"]["num_params"] == record.profile.num_params
+    assert [layer["name"] for layer in found["profile"]["layers"]] == [
+        layer.name for layer in record.profile.layers
+    ]
+    assert [limit["limit"] for limit in found["verdict"]["limits"]] == ["max_params", "max_epochs"]
+
+
+def test_summary_over_the_budget_is_exit_1(capsys: Capture) -> None:
+    assert main(["summary", "gap-6k", "--budget.max-params", "6849"]) == 1
+    assert "verdict: NOT inside the budget" in capsys.readouterr().out
+
+
+# ------------------------------------------------------------------------------------------ train
+
+
+def test_train_ends_with_the_verdict_and_the_report(
+    tiny_file: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", str(tiny_file), "--seed", "3", "--threads", "1"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert not CONTROL.search(out)
+    lines = out.splitlines()
+    folder = Path("runs") / "tiny" / "seed-3"
+    assert [line.split()[0] for line in lines if re.match(r" +\d+/2 ", line)] == ["1/2", "2/2"]
+    verdict = lines.index("verdict: inside the budget")
+    assert [line.split()[-1] for line in lines[verdict + 1 : verdict + 4]] == ["pass"] * 3
+    assert re.match(r"\d\d\.\d\d % of 360 test images after epoch 2", lines[verdict - 1])
+    name, report = lines[-1].split(": ")
+    assert name == "report"
+    assert Path(report).is_file()
+    assert Path(report).parent == folder
+
+
+@pytest.mark.usefixtures("no_report")
+def test_flags_and_quiet(tiny_file: Path, tmp_path: Path, capsys: Capture) -> None:
+    words = ["--train.epochs", "1", "--data.augment.clean-epochs=0", "--budget.min_accuracy", "1"]
+    where = ["--out", str(tmp_path / "elsewhere"), "--seed", "5", "--quiet", "--threads", "1"]
+    assert main(["train", str(tiny_file), *words, *where]) == 1  # 100 % is out of reach
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert not re.search(r"^ +\d+/\d+ ", out, re.MULTILINE)
+    assert re.search(r"^  test accuracy +at least 100.00 % .* FAIL$", out, re.MULTILINE)
+    found = read_record(tmp_path / "elsewhere" / "tiny" / "seed-5")
+    assert (found.seed, found.experiment.train.epochs, len(found.epochs)) == (5, 1, 1)
+
+
+def test_over_the_budget_train_stops_before_it_starts(
+    tiny_file: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    words = ["--budget.max_params", "10", "--out", str(tmp_path / "runs")]
+    assert main(["train", str(tiny_file), *words]) == 1
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert out.splitlines()[0] == "stopped before training: the budget cannot be kept"
+    assert not (tmp_path / "runs").exists()
+
+
+# -------------------------------------------------------------------------------- check, predict
+
+
+def test_check_of_an_untouched_run(finished_folder: Path, capsys: Capture) -> None:
+    assert main(["check", str(finished_folder)]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("verdict: inside the budget")
+    assert out.endswith("record: what was counted and scored again equals it\n")
+
+
+def test_check_of_an_edited_run_is_exit_1(spoilable: Path, capsys: Capture) -> None:
+    path = spoilable / "run.json"
+    plain = json.loads(path.read_text())
+    plain["test"]["num_correct"] += 1
+    path.write_text(json.dumps(plain))
+    assert main(["check", str(spoilable)]) == 1
+    assert "  differs from the record: right test images: " in capsys.readouterr().out
+
+
+def test_predict_names_each_picture(
+    finished_folder: Path, digits: Dataset, tmp_path: Path, capsys: Capture
+) -> None:
+    paths = []
+    for number in range(2):
+        paths.append(str(tmp_path / f"{number}.png"))
+        Image.fromarray(digits.test.images[number, 0].numpy()).save(paths[-1])
+    assert main(["predict", str(finished_folder), *paths]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for line, path in zip(lines, paths, strict=True):
+        assert re.fullmatch(rf"{re.escape(path)}: \d [\d.]+ %, \d [\d.]+ %, \d [\d.]+ %", line)
+
+
+# ----------------------------------------------------------------------------------------- report
+
+
+def test_report_writes_a_page_where_it_is_told(
+    finished_folder: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    assert main(["report", str(finished_folder), "--out", str(tmp_path / "page")]) == 0
+    line = capsys.readouterr().out.splitlines()[-1]
+    page = Path(line.removeprefix("report: "))
+    assert page.parent == tmp_path / "page"
+    assert page.is_file()
+
+
+# ------------------------------------------------------------------------------------- quickstart
+
+Started = list[tuple[Experiment, Dataset]]
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> Started:
+    """The experiments and data that would have been trained; nothing is trained."""
+    found: Started = []
+
+    def note(experiment: Experiment, _: object, dataset: Dataset) -> int:
+        found.append((experiment, dataset))
+        return 0
+
+    monkeypatch.setattr(cli, "_run", note)
+    return found
+
+
+@pytest.fixture
+def no_mnist(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """MNIST is nowhere at hand, and no mirror answers."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("SMIDGEN_DATA", raising=False)
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # nobody listens there
+
+
+@pytest.mark.usefixtures("no_mnist")
+def test_quickstart_falls_back_to_digits_and_says_so_first(
+    started: Started, capsys: Capture
+) -> None:
+    assert main(["quickstart"]) == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines()[0].startswith("data: NOT MNIST but the embedded digits")
+    assert err.startswith("smidgen: MNIST is not at hand: ")
+    assert len(err.splitlines()) == 1
+    ((experiment, dataset),) = started
+    assert (experiment.name, dataset.name) == ("quickstart-digits", "digits")
+
+
+@pytest.mark.usefixtures("no_mnist")
+def test_no_other_command_falls_back(tmp_path: Path, capsys: Capture) -> None:
+    assert main(["train", "quickstart", "--out", str(tmp_path / "runs")]) == 2
+    assert "cannot be downloaded" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_quickstart_takes_mnist_where_it_is(
+    mnist_folder: Path, started: Started, capsys: Capture
+) -> None:
+    assert main(["quickstart", "--data-dir", str(mnist_folder)]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == f"data: MNIST, the folder {mnist_folder}"
+    ((experiment, dataset),) = started
+    assert (experiment.name, len(dataset.train)) == ("quickstart", 50_000)
+
+
+def damaged(folder: Path) -> Path:
+    """A folder with MNIST's four files, of which nothing is right."""
+    folder.mkdir()
+    for kind in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"):
+        (folder / f"{kind}-ubyte.gz").write_bytes(gzip.compress(b"\0\0\x08\x01\0\0\0\x01\x07"))
+    return folder
+
+
+@pytest.mark.parametrize("way", ["--data-dir", "SMIDGEN_DATA", "cache"])
+@pytest.mark.usefixtures("no_mnist")
+def test_quickstart_does_not_fall_back_from_damaged_files(
+    started: Started, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    words = []
+    if way == "cache":
+        (tmp_path / "cache" / "smidgen").mkdir(parents=True)
+        damaged(tmp_path / "cache" / "smidgen" / "mnist")
+    elif way == "SMIDGEN_DATA":
+        monkeypatch.setenv(way, str(damaged(tmp_path / "mine")))
+    else:
+        words = [way, str(damaged(tmp_path / "mine"))]
+    assert main(["quickstart", *words]) == 2
+    out, err = capsys.readouterr()
+    assert (out, started) == ("", [])
+    assert "is damaged or not MNIST's: the SHA-256" in err
+    assert len(err.splitlines()) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_mnist")
+def test_quickstart_on_digits_keeps_its_budget(tmp_path: Path, capsys: Capture) -> None:
+    assert main(["quickstart", "--out", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("data: NOT MNIST")
+    assert "verdict: inside the budget" in out
+    found = read_record(tmp_path / "quickstart-digits" / "seed-0")
+    assert found.data.name == "digits"
+    assert found.verdict.passed
+    assert found.test.score.accuracy >= 0.95
+
+
+# -------------------------------------------------------------------------------------- bad input
+
+
+def replaced(old: str, new: str) -> Callable[[str], str]:
+    def change(text: str) -> str:
+        assert old in text
+        return text.replace(old, new)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (replaced("\nepochs = 2", '\nepochs = "2"'), "train.epochs is '2'; it must be an integer"),
+        (replaced("\nepochs = 2", "\nepoch = 2"), "no 'epoch'; it has: epochs"),
+        (replaced('name = "digits"', 'name = "cifar"'), "'cifar'; it must be one of mnist, digits"),
+        (replaced("lr = 0.1", "lr = 1e30"), "the loss became nan in epoch 1"),
+        (replaced("validation", "validations"), "data has no 'validations'"),
+        (
+            replaced("[data]\n", "[data]\nvalidation = 1437\n"),
+            "validation is 1437; digits has 1437",
+        ),
+        (lambda text: text[: len(text) // 2], "tiny.toml: "),
+        (lambda _: "x = " + "[" * 5000, "nests lists or tables too deeply"),
+        (lambda _: "", "experiment is missing"),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_one_line(
+    tiny: Experiment,
+    tmp_path: Path,
+    capsys: Capture,
+    change: Callable[[str], str],
+    message: str,
+) -> None:
+    set_aside = replace(tiny, data=replace(tiny.data, validation=300))
+    text = format_experiment(tiny if "1437" in message else set_aside)
+    path = tmp_path / "tiny.toml"
+    path.write_text(change(text))
+    where = ["--out", str(tmp_path / "runs"), "--quiet", "--threads", "1"]
+    assert main(["train", str(path), *where]) == 2
+    check_one_line(capsys, message)
+    assert not list(tmp_path.glob("runs/**/run.json"))
+
+
+def check_one_line(capsys: Capture, message: str) -> None:
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("smidgen: ")
+    assert err.endswith("\n")
+    assert len(err.splitlines()) == 1
+    assert message in err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "the following arguments are required: COMMAND; see smidgen --help"),
+        (["trian"], "invalid choice: 'trian'"),
+        (["train"], "the following arguments are required: NET|TOML; see smidgen train --help"),
+        (["train", "gap-7k"], "'gap-7k' is neither a TOML file nor an experiment that comes with"),
+        (["train", "none.toml"], "none.toml cannot be read: No such file or directory"),
+        (["train", "."], "'.' is neither a TOML file"),
+        (["train", "./"], "cannot be read: Is a directory"),
+        (["train", "gap-6k", "--model.net", "gap-7k"], "model.net is 'gap-7k'; known are gap-6k"),
+        (["train", "gap-6k", "--model.args", "{x = 1}"], "model.args does not fit gap-6k"),
+        (["train", "gap-6k", "--data.name", "x"], "data.name is 'x'; it must be one of mnist"),
+        (["train", "gap-6k", "--train.epochs", "x"], "--train.epochs is 'x'; it must be an int"),
+        (["train", "gap-6k", "--seed", "x"], "argument --seed: invalid int value: 'x'"),
+        (["train", "gap-6k", "--seed", "-1"], "--seed is -1; it must be from 0"),
+        (["train", "gap-6k", "--threads", "0"], "--threads is 0; it must be from 1"),
+        (["train", "gap-6k", "--device", "tpu"], "--device is 'tpu'; it must be one of auto, cuda"),
+        (["train", "gap-6k", "--data-dir", "none"], "--data-dir is none, which is no folder"),
+        (["summary", "gap-7k"], "'gap-7k' is neither"),
+        (["check", "none"], "none is not a finished run: it holds no run.json"),
+        (["predict", "none", "x.png"], "none is not a finished run: it holds no run.json"),
+        (["predict", "none"], "the following arguments are required: IMAGE"),
+        (["report", "none"], "none holds no run"),
+        (["quickstart", "--data-dir", "none"], "--data-dir is none, which is no folder"),
+    ],
+)
+def test_what_is_wrong_with_the_arguments_is_one_line(
+    words: list[str],
+    message: str,
+    tmp_path: Path,
+    capsys: Capture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 2
+    check_one_line(capsys, message)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_chain_that_is_wrong_is_marked(capsys: Capture) -> None:
+    assert main(["summary", "gap-6k", "--model.chain", "8 8,q1 G"]) == 2
+    first, chain, mark = capsys.readouterr().err.splitlines()
+    assert first.startswith("smidgen: model.chain, token 2, '8,q1': unknown suffix")
+    assert chain[mark.index("^") : mark.rindex("^") + 1] == "8,q1"
+
+
+def test_a_network_whose_output_does_not_fit_is_one_line(
+    tiny_file: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torch import nn
+
+    for network in (nn.Identity(), nn.Sequential(nn.Flatten(), nn.Linear(784, 9))):
+        monkeypatch.setattr("smidgen.run.build", lambda *_, net=network: net)
+        assert main(["train", str(tiny_file), "--out", str(tmp_path / "runs")]) == 2
+        check_one_line(capsys, "it must return (batch, 10), one score for each class")
+        assert not (tmp_path / "runs").exists()
+
+
+def spoil(content: bytes) -> bytes:
+    return content[:5000] + bytes([content[5000] ^ 1]) + content[5001:]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda content: content[:-100], "is cut short"),
+        (spoil, "is damaged"),
+        (lambda content: gzip.decompress(content)[:-1], "is damaged or no gzip file"),
+        (lambda content: gzip.compress(gzip.decompress(content)[:-1], 1), "is damaged"),
+        (lambda _: b"", "is cut short"),
+    ],
+)
+def test_an_altered_idx_file_is_one_line(
+    mnist_folder: Path,
+    tmp_path: Path,
+    capsys: Capture,
+    change: Callable[[bytes], bytes],
+    message: str,
+) -> None:
+    folder = tmp_path / "mnist"
+    folder.mkdir()
+    for path in mnist_folder.iterdir():
+        (folder / path.name).symlink_to(path)
+    name = "train-labels-idx1-ubyte.gz"  # read before the images of the test part
+    content = (folder / name).read_bytes()
+    (folder / name).unlink()
+    (folder / name).write_bytes(change(content))
+    words = ["--data-dir", str(folder), "--out", str(tmp_path / "runs")]
+    assert main(["train", "gap-6k", *words]) == 2
+    check_one_line(capsys, message)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_no_space_left_is_one_line(
+    tiny_file: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    assert main(["train", str(tiny_file), "--out", str(tmp_path), "--quiet"]) == 2
+    check_one_line(capsys, "experiment.toml cannot be written: No space left on device")
+    assert list((tmp_path / "tiny" / "seed-0").iterdir()) == []
+
+
+def test_a_picture_that_is_none_is_one_line(
+    finished_folder: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    (tmp_path / "no.png").write_text("no picture")
+    assert main(["predict", str(finished_folder), str(tmp_path / "no.png")]) == 2
+    check_one_line(capsys, "no.png is no picture that can be read")
+    big = tmp_path / "big.png"
+    Image.new("1", (9500, 9500)).save(big)
+    assert main(["predict", str(finished_folder), str(big)]) == 2
+    check_one_line(capsys, "has 9500x9500 pixels; at most 50,000,000 are read")
+
+
+def test_an_interruption_is_exit_130(
+    tiny_file: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("smidgen.run.train", interrupt)
+    assert main(["train", str(tiny_file), "--out", str(tmp_path / "runs"), "--quiet"]) == 130
+    assert capsys.readouterr() == ("", "smidgen: interrupted\n")
+    left = [path.name for path in (tmp_path / "runs" / "tiny" / "seed-0").iterdir()]
+    assert left == ["experiment.toml"]
+
+
+def test_a_bug_keeps_its_traceback(tiny_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("smidgen.run.train", fail)
+    with pytest.raises(ZeroDivisionError):
+        main(["train", str(tiny_file), "--out", str(tiny_file.parent / "runs"), "--quiet"])
+
+
+@pytest.mark.slow
+def test_a_real_interruption_leaves_what_was_finished(tiny_file: Path, tmp_path: Path) -> None:
+    words = ["train", str(tiny_file), "--train.epochs", "5000", "--budget.max-epochs", "5000"]
+    program = "import sys; from smidgen.cli import main; sys.exit(main())"
+    command = [sys.executable, "-u", "-c", program, *words, "--out", str(tmp_path / "runs")]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert any("2/5000" in line for line in process.stdout)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (130, "smidgen: interrupted\n")
+    folder = tmp_path / "runs" / "tiny" / "seed-0"
+    assert {path.name for path in folder.iterdir()} == {"experiment.toml", "metrics.jsonl"}
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in lines] == list(range(1, len(lines) + 1))
+    assert len(lines) >= 2

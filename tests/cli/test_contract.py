@@ -1,0 +1,115 @@
+"""What others rely on: commands, flags, exit statuses, and what is not imported."""
+
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from smidgen import __version__
+from smidgen.cli import main
+
+COMMANDS = [
+    *("quickstart", "summary", "train", "check", "report", "predict"),
+    *("readme", "audit", "init", "data"),
+]
+
+TRAIN_FLAGS = """
+--analysis.text --budget.max_activation_bytes --budget.max_epochs --budget.max_macs
+--budget.max_params --budget.max_weight_bytes --budget.min_accuracy --data-dir
+--data.augment.clean_epochs --data.augment.rotate --data.augment.scale --data.augment.shear
+--data.augment.translate --data.grey --data.name --data.path --data.size --data.split.seed
+--data.split.test --data.transforms --data.validation --device --experiment.name
+--experiment.target --model.args --model.chain --model.module --model.net --out --quiet --seed
+--threads --train.average.decay --train.average.name --train.batch_size --train.compile
+--train.epochs --train.label_smoothing --train.optimizer.lr --train.optimizer.momentum
+--train.optimizer.name --train.optimizer.nesterov --train.optimizer.weight_decay --train.precision
+--train.schedule.every --train.schedule.gamma --train.schedule.name --train.schedule.warmup
+--train.test_each_epoch
+"""
+
+
+def help_of(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    with pytest.raises(SystemExit) as ended:
+        main([*words, "--help"])
+    assert ended.value.code == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert "\x1b" not in out
+    return out
+
+
+def test_the_commands_are_these_and_each_is_tested(capsys: pytest.CaptureFixture[str]) -> None:
+    listed = re.search(r"commands:\n(.*?)\n\n", help_of(capsys), re.DOTALL)
+    assert listed is not None
+    assert sorted(re.findall(r"^    (\w+)", listed[1], re.MULTILINE)) == sorted(COMMANDS)
+    tested = "".join(path.read_text() for path in Path(__file__).parents[1].rglob("test_*.py"))
+    for command in COMMANDS:
+        assert re.search(rf'(main|run)\(\[?"{command}"', tested)
+        assert help_of(capsys, command).startswith(f"usage: smidgen {command} ")
+
+
+def test_the_flags_of_train_are_these(capsys: pytest.CaptureFixture[str]) -> None:
+    found = re.findall(r"^  (--[\w.-]+)", help_of(capsys, "train"), re.MULTILINE)
+    assert sorted(found) == sorted(TRAIN_FLAGS.split())
+
+
+def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"smidgen {__version__}\n"
+
+
+def python(program: str) -> str:
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return done.stdout
+
+
+def test_help_needs_nothing_heavy_and_comes_at_once() -> None:
+    program = f"""
+import sys
+from smidgen.cli import main
+for words in [[], *([command] for command in {COMMANDS})]:
+    try:
+        main([*words, "--help"])
+    except SystemExit:
+        pass
+heavy = {{"torch", "matplotlib", "numpy", "sklearn", "PIL", "safetensors", "rich", "jinja2"}}
+print("heavy:", sorted(heavy & set(sys.modules)))
+"""
+    start = time.perf_counter()
+    out = python(program)
+    assert out.endswith("heavy: []\n")
+    assert time.perf_counter() - start < 5  # 0.1 on a machine that nobody else uses
+
+
+def test_what_reads_records_needs_neither_torch_nor_matplotlib() -> None:
+    program = """
+import sys
+import smidgen.schema, smidgen.files, smidgen.config, smidgen.record
+import smidgen.budget, smidgen.stats, smidgen.report
+print(sorted({"torch", "matplotlib", "sklearn"} & set(sys.modules)))
+"""
+    assert python(program) == "[]\n"
+
+
+def test_the_installed_program_says_what_is_wrong_in_one_line() -> None:
+    program = Path(sys.executable).parent / "smidgen"
+    if not program.exists():
+        pytest.skip("smidgen is not installed beside this Python")
+    done = subprocess.run([program, "train", "gap-7k"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("smidgen: 'gap-7k' is neither a TOML file nor an experiment")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_reader_that_leaves_is_no_error() -> None:
+    program = "import sys; from smidgen.cli import main; sys.exit(main(['summary', 'gap-6k']))"
+    command = f'{sys.executable} -c "{program}" | true; echo ${{PIPESTATUS[0]}}'
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("141\n", "")

@@ -1,0 +1,92 @@
+"""The commands readme, audit and init: what they print, and their exit status."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from smidgen.cli import main
+
+PAGES = Path(__file__).parents[1] / "golden" / "pages"
+Capture = pytest.CaptureFixture[str]
+
+
+def test_audit_prints_a_line_for_each_finding(capsys: Capture) -> None:
+    page = PAGES / "gap-11k.md"
+    assert main(["audit", str(page)]) == 1
+    total, field = capsys.readouterr().out.splitlines()
+    assert total == (
+        f"{page}, line 38: the stated total is 13,808 parameters, but the rows in lines 9 to 36 "
+        "add up to 11,312."
+    )
+    assert field.startswith(f"{page}, line 55: ")
+
+
+def test_audit_of_a_sound_page_ends_with_0(capsys: Capture) -> None:
+    assert main(["audit", str(PAGES / "gap-6k.md")]) == 0
+    assert "nothing found" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["audit", "missing.md"], "missing.md cannot be read"),
+        (["audit", "binary.md"], "binary.md is not a text in UTF-8"),
+        (["audit"], "see smidgen audit --help"),
+        (["readme", "--check", "missing.md"], "missing.md cannot be read"),
+        (["readme", "--update", "marked.md"], "marked.md, line 1: unknown section 'nonsense'"),
+        (["readme"], "see smidgen readme --help"),
+        (["readme", "--check", "a.md", "--update", "a.md"], "see smidgen readme --help"),
+        (["init", "--name", "a/b"], "cannot name an experiment"),
+    ],
+)
+def test_bad_input_ends_with_2_and_a_line(
+    arguments: list[str],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Capture,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "binary.md").write_bytes(b"\xff")
+    marked = "<!-- smidgen nonsense x -->\n<!-- smidgen end -->\n"
+    (tmp_path / "marked.md").write_text(marked, encoding="utf-8")
+    assert main(arguments) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_readme_is_stale_until_it_is_updated(
+    finished_folder: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    shutil.copytree(finished_folder, tmp_path / "runs" / "tiny")
+    page = tmp_path / "README.md"
+    page.write_text("<!-- smidgen results runs/* -->\n<!-- smidgen end -->\n", encoding="utf-8")
+    statuses = [main(["readme", flag, str(page)]) for flag in ("--check", "--update", "--check")]
+    assert statuses == [1, 0, 0]
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == f"{page}: stale; smidgen readme --update {page}"
+    assert said[1:] == [f"{page}: updated", f"{page}: up to date"]
+    assert "| tiny " in page.read_text("utf-8")
+
+
+def test_init_names_what_it_wrote_and_what_comes_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    (tmp_path / "my-net").mkdir()
+    monkeypatch.chdir(tmp_path / "my-net")
+    assert main(["init"]) == 0
+    said = capsys.readouterr().out
+    assert "wrote experiment.toml" in said
+    assert "OWNER/smidgen" in said
+    assert 'name = "my-net"' in Path("experiment.toml").read_text("utf-8")
+    assert main(["init"]) == 2
+    assert "is there already" in capsys.readouterr().err
+
+
+def test_init_into_a_folder_with_a_name_and_an_action(tmp_path: Path, capsys: Capture) -> None:
+    folder = tmp_path / "new"
+    assert main(["init", str(folder), "--name", "other", "--action", "someone/smidgen@v1"]) == 0
+    assert "OWNER" not in capsys.readouterr().out
+    assert 'name = "other"' in (folder / "experiment.toml").read_text("utf-8")
+    workflow = (folder / ".github" / "workflows" / "smidgen.yml").read_text("utf-8")
+    assert "uses: someone/smidgen@v1" in workflow

@@ -1,0 +1,230 @@
+import contextlib
+import gzip
+import io
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from own_sets import idx, idx_folder, labels, npz, pixels
+
+from smidgen.config import Data
+from smidgen.data import load
+from smidgen.data.arrays import array_files, read_arrays
+from smidgen.errors import DataError
+
+
+class Trap:
+    """Leaves a file behind if it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+def arrays(**changes: Any) -> dict[str, Any]:
+    return {
+        "x_train": pixels(6, 4, 4),
+        "y_train": labels(6),
+        "x_test": pixels(3, 4, 4, seed=1),
+        "y_test": labels(3),
+    } | changes
+
+
+def read(path: Path) -> Any:
+    files = array_files(path)
+    assert files is not None
+    return read_arrays(files)
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        pixels(6, 4, 5),
+        pixels(6, 4, 5, 1),
+        pixels(6, 4, 5, 3),
+        pixels(6, 3, 4, 5),
+        pixels(6, 4, 5).astype(np.int64),
+        np.asfortranarray(pixels(6, 4, 5)),
+    ],
+)
+def test_an_npz_is_read_in_its_usual_shapes(images: Any, tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "a.npz", **arrays(x_train=images))
+    got = read(tmp_path / "a.npz").train.images
+    if images.ndim == 3:
+        images = images[..., None]
+    elif images.shape[1] == 3:
+        images = images.transpose(0, 2, 3, 1)
+    np.testing.assert_array_equal(got, images)
+    assert got.dtype == np.uint8
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"x_train": pixels(6, 4, 4) / 255}, "x_train is float64; pixels must be integers"),
+        ({"x_train": pixels(6, 4, 4).astype(int) + 9}, "x_train is int64; pixels must be integers"),
+        ({"x_train": pixels(6, 16)}, r"x_train has the shape \(6, 16\)"),
+        ({"x_train": pixels(6, 4, 4, 4)}, r"x_train has the shape \(6, 4, 4, 4\)"),
+        ({"x_train": pixels(0, 4, 4)}, r"x_train has the shape \(0, 4, 4\)"),
+        ({"x_train": pixels(5, 4, 4)}, "5 images and .*y_train 6 labels; each image needs one"),
+        ({"x_train": np.zeros((6, 1, 5000), np.uint8)}, "a side has at most 4096"),
+        ({"y_train": labels(6) / 2}, "y_train is float64; labels must be integers"),
+        ({"y_train": labels(6) > 0}, "y_train is bool; labels must be integers"),
+        ({"y_train": np.array(list("abcabc"))}, "y_train is <U1; labels must be integers"),
+        ({"y_train": np.eye(6, dtype=int)}, r"y_train has the shape \(6, 6\)"),
+        ({"y_train": labels(6) * 0}, "has only the label 0; it needs two classes"),
+        ({"y_train": np.full(6, 2**64 - 1, np.uint64)}, "18446744073709551615, which is too"),
+        ({"y_test": labels(3) + 5}, "the test part has the label 5; training has not"),
+        ({"x_test": pixels(3, 5, 4)}, r"training images are \(4, 4, 1\) and test images \(5, 4,"),
+    ],
+)
+def test_what_is_wrong_with_an_npz_is_said(
+    changes: dict[str, Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    np.savez(tmp_path / "a.npz", **arrays(**changes))
+    with pytest.raises(DataError, match=message) as caught:
+        load(Data(path=str(tmp_path / "a.npz")))
+    assert "a.npz" in str(caught.value)
+
+
+def test_a_pickle_in_an_npz_is_refused_and_not_run(tmp_path: Path) -> None:
+    trap = np.array([Trap(tmp_path / "sprung")] * 6, dtype=object)
+    np.savez(tmp_path / "a.npz", allow_pickle=True, **arrays(y_train=trap))
+    with pytest.raises(DataError, match=r"y_train holds Python objects \(pickled\), which could"):
+        read(tmp_path / "a.npz")
+    (tmp_path / "b.npz").write_bytes(pickle.dumps(Trap(tmp_path / "sprung")))
+    with pytest.raises(DataError, match=r"b\.npz is damaged or no \.npz"):
+        read(tmp_path / "b.npz")
+    assert not (tmp_path / "sprung").exists()
+
+
+@pytest.mark.parametrize("shape", ["(10,)", "(99999999999999, 99999999)", "(-1,)", "(2, (3,))"])
+def test_a_header_that_lies_allocates_nothing(shape: str, tmp_path: Path) -> None:
+    good = io.BytesIO()
+    np.save(good, labels(6))
+    body = good.getvalue()
+    header = b"{'descr': '<i8', 'fortran_order': False, 'shape': " + shape.encode() + b", }"
+    length = len(body) - 48 - 10
+    lying = body[:8] + length.to_bytes(2, "little") + header.ljust(length - 1) + b"\n" + body[-48:]
+    np.savez(tmp_path / "a.npz", **{k: v for k, v in arrays().items() if k != "y_train"})
+    with zipfile.ZipFile(tmp_path / "a.npz", "a") as archive:
+        archive.writestr("y_train.npy", lying)
+    with pytest.raises(DataError, match="damaged"):
+        read(tmp_path / "a.npz")
+
+
+def test_what_an_npz_lacks_is_named(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x_train=pixels(6, 4, 4), y_train=labels(6))
+    with pytest.raises(DataError, match=r"a\.npz lacks x_test, y_test; it must hold x_train"):
+        read(tmp_path / "a.npz")
+
+
+@pytest.fixture(scope="module")
+def good_npz(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return npz(tmp_path_factory.mktemp("npz"))
+
+
+@given(st.data())
+def test_a_damaged_npz_is_refused_or_read(good_npz: Path, data: st.DataObject) -> None:
+    content = bytearray(good_npz.read_bytes())
+    for _ in range(data.draw(st.integers(1, 3))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path = good_npz.with_name("damaged.npz")
+    path.write_bytes(bytes(content[: data.draw(st.integers(0, len(content)))]))
+    with contextlib.suppress(DataError):
+        read(path)
+
+
+HEADING = b"label,pixel0,pixel1,pixel2,pixel3\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "has no image"),
+        (HEADING, "has no image"),
+        (b"image,pixel0\n", "the first column is 'image'; it must be 'label'"),
+        (HEADING + b"1,2,3,4\n", "line 2, has 4 values instead of 5"),
+        (HEADING + b"1,2,3,4,5\n\n1,2,3,4,256\n", "line 4, has a pixel above 255"),
+        (HEADING + b"a,2,3,4,5\n", "line 2, is not an integer label"),
+        (HEADING + b"1.5,2,3,4,5\n", "line 2, is not an integer label"),
+        (HEADING + b"-1,2,3,4,5\n", "line 2, is not an integer label"),
+        (HEADING + b"1,2,,4,5\n", "line 2, is not an integer label"),
+        (HEADING + b"1,2,3,4,9999999999\n", "line 2, is not an integer label"),
+        (b"1,2,3,4\n", "has 3 pixels a line; images must be square"),
+        (b"1\n", "has 0 pixels a line"),
+        (b"1," + b"0," * (1 << 23) + b"0\n", "line 1, has more than 16,777,216 bytes"),
+    ],
+)
+def test_what_is_wrong_with_a_csv_is_said(content: bytes, message: str, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(content)
+    with pytest.raises(DataError, match=message) as caught:
+        read(tmp_path / "a.csv")
+    assert "a.csv" in str(caught.value)
+
+
+numbers = st.integers(0, 300).map(str)
+csv_lines = st.lists(numbers, max_size=6).map(",".join) | st.text(max_size=10)
+
+
+@given(
+    st.binary(max_size=80) | st.lists(csv_lines, max_size=5).map(lambda x: "\n".join(x).encode())
+)
+def test_garbage_is_refused_or_a_csv(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "garbage.csv"
+    path.write_bytes(content)
+    try:
+        found = read(path).train
+    except DataError:
+        return
+    assert len(found.images) == len(found.labels) > 0
+    assert found.images.shape[1] == found.images.shape[2]
+
+
+def test_a_csv_of_kaggle_s_tests_has_no_labels(tmp_path: Path) -> None:
+    rows = b"".join(b"%d,1,2,3,4\n" % (i % 3) for i in range(9))
+    (tmp_path / "train.csv").write_bytes(HEADING + rows)
+    (tmp_path / "test.csv").write_bytes(b"pixel0,pixel1,pixel2,pixel3\n1,2,3,4\n")
+    found = read(tmp_path)
+    assert found.test is None
+    assert found.notes == ("test.csv has no labels, so it is not used.",)
+
+
+def test_an_idx_folder_says_what_it_lacks(tmp_path: Path) -> None:
+    idx_folder(tmp_path)
+    (tmp_path / "t10k-labels-idx1-ubyte").unlink()
+    with pytest.raises(DataError, match="has test images or test labels, but not both"):
+        read(tmp_path)
+    (tmp_path / "t10k-images-idx3-ubyte.gz").unlink()
+    assert read(tmp_path).test is None
+    (tmp_path / "emnist-train-labels-idx1-ubyte").write_bytes(b"")
+    with pytest.raises(DataError, match="are both the train labels; keep one"):
+        read(tmp_path)
+    for path in tmp_path.glob("*labels*"):
+        path.unlink()
+    with pytest.raises(DataError, match="has no IDX file of the train labels"):
+        read(tmp_path)
+
+
+def test_an_idx_bomb_is_refused_by_its_header(tmp_path: Path) -> None:
+    idx_folder(tmp_path)
+    path = tmp_path / "train-images-idx3-ubyte.gz"
+    path.write_bytes(gzip.compress(bytes([0, 0, 8, 3]) + b"\x00\x01\x00\x00" * 3 + bytes(10**6)))
+    with pytest.raises(DataError, match=r"idx3-ubyte\.gz unpacks to more than 16 GiB; refused"):
+        read(tmp_path)
+    path.write_bytes(gzip.compress(idx(pixels(30, 5, 6)) + bytes(10**7)))
+    with pytest.raises(DataError, match=r"unpacks to more than the 916 bytes"):
+        read(tmp_path)
+    path.write_bytes(b"no gzip")
+    with pytest.raises(DataError, match=r"idx3-ubyte\.gz is damaged or no gzip file"):
+        read(tmp_path)

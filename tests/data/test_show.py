@@ -1,0 +1,97 @@
+"""The commands of `smidgen data`."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from own_sets import parted, unparted
+from PIL import Image
+
+from smidgen.cli import main
+from smidgen.data import NAMES
+
+
+def smidgen(*arguments: str) -> int:
+    return main(["data", *arguments])
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("SMIDGEN_DATA", raising=False)
+
+
+def test_list_names_them_all(capsys: pytest.CaptureFixture[str]) -> None:
+    assert smidgen("list") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list(NAMES)
+
+
+def test_mnist_is_verified_and_nothing_is_got(
+    mnist_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert smidgen("verify", "mnist", "--data-dir", str(mnist_folder)) == 0
+    assert smidgen("get", "mnist", "--data-dir", str(mnist_folder)) == 0
+    out = capsys.readouterr().out
+    assert out.count("ok     ") == 4
+    assert "all digests are right" in out
+
+
+def test_what_is_not_there_is_not_verified(capsys: pytest.CaptureFixture[str]) -> None:
+    assert smidgen("verify", "cifar-10") == 1
+    assert "WRONG  " in capsys.readouterr().out
+    assert smidgen("get", "cifar-10", "--data-dir", ".") == 2
+    assert "there is no CIFAR-10: it is to hold cifar-10-binary.tar.gz" in capsys.readouterr().err
+
+
+def test_digits_need_no_files(capsys: pytest.CaptureFixture[str]) -> None:
+    assert smidgen("get", "digits") == smidgen("verify", "digits") == 0
+    assert capsys.readouterr().out.count("comes with smidgen") == 2
+
+
+def test_show_counts_and_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert smidgen("show", "digits") == 0
+    out = capsys.readouterr().out
+    assert "images: 28x28, grey; mean 0." in out
+    assert out.splitlines()[-3].split() == ["all", "1,137", "300", "360"]
+    for name in ("digits.png", "digits-augmented.png"):
+        with Image.open(tmp_path / name) as picture:
+            assert min(picture.size) > 200
+            assert np.asarray(picture).std() > 10
+
+
+def test_show_takes_a_folder_in_colour(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    unparted(tmp_path)
+    assert smidgen("show", "pets", "--out", "a.png", "--size", "12") == 0
+    assert "images: 12x12, in colour" in capsys.readouterr().out
+    assert (tmp_path / "a.png").is_file()
+    assert (tmp_path / "a-augmented.png").is_file()
+
+
+def test_show_skips_bad_pictures_if_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parted(tmp_path)
+    (tmp_path / "pets" / "train" / "cat" / "bad.png").write_bytes(b"no")
+    assert smidgen("show", "pets") == 2
+    assert "cat/bad.png is no picture" in capsys.readouterr().err
+    assert smidgen("show", "pets", "--skip-bad") == 0
+    assert "note: 1 pictures were skipped. pets/train/cat/bad.png" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("get", "minst"), "'minst' is no data set; there are mnist, digits"),
+        (("show", "minst"), "'minst' is no data set and no path"),
+        (("show", "digits", "--out", "a.jpg"), "--out is a.jpg; it must end in .png"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(
+    arguments: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert smidgen(*arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1

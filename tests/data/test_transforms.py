@@ -1,0 +1,105 @@
+import sys
+import types
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from smidgen.config import Augment, Data
+from smidgen.data import TrainPart, load, training_batches
+from smidgen.errors import ConfigError, DataError
+
+
+class Invert:
+    def __call__(self, images: Tensor) -> Tensor:
+        return 255 - images
+
+
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
+    """A module in torchvision's place: a class to make, an object, a list, and mistakes."""
+    made = types.ModuleType("stand_in")
+    module: Any = made
+    module.Invert, module.invert = Invert, Invert()
+    module.several = [Invert(), lambda images: images.float() / 2]
+    module.number = 3
+    module.numbers = [3]
+    module.small = lambda images: images[..., :2]
+    module.text = lambda images: "no images"
+    module.whole = lambda images: images.long()
+
+    def fail(images: Tensor) -> Tensor:
+        raise KeyError("flip")
+
+    module.fail = fail
+    monkeypatch.setitem(sys.modules, "stand_in", module)
+    return made
+
+
+def batches(name: str | None, settings: Augment | None = Augment()) -> Tensor:  # noqa: B008
+    images = torch.arange(12 * 9, dtype=torch.uint8).view(12, 1, 3, 3)
+    part = TrainPart(images, torch.zeros(12, dtype=torch.int64), transforms=name)
+    generator = torch.Generator().manual_seed(0)
+    found = training_batches(
+        part, batch_size=5, settings=settings, mean=(0.0,), std=(1 / 255,), generator=generator
+    )
+    return torch.cat([images for images, _ in found])
+
+
+@pytest.mark.parametrize("name", ["stand_in:Invert", "stand_in:invert"])
+def test_transforms_run_on_training_batches(stand_in: types.ModuleType, name: str) -> None:
+    torch.testing.assert_close(batches(name), 255 - batches(None))
+    assert torch.equal(batches(name, None), batches(None))  # the last epochs, as they are
+
+
+def test_several_run_one_after_the_other(stand_in: types.ModuleType) -> None:
+    torch.testing.assert_close(batches("stand_in:several"), (255 - batches(None)) / 2)
+
+
+def test_a_file_can_hold_them(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text("def double(images):\n    return images.float() * 2\n")
+    torch.testing.assert_close(batches(f"{path}:double"), batches(None) * 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("stand_in", "it is MODULE:NAME or FILE.py:NAME"),
+        ("no_such_module:x", "fails: ModuleNotFoundError: No module named 'no_such_module'"),
+        ("stand_in:missing", "fails: AttributeError"),
+        ("stand_in:number", "3 of stand_in:number cannot be called"),
+        ("stand_in:numbers", "3 of stand_in:numbers cannot be called"),
+        ("nowhere.py:x", "fails: FileNotFoundError"),
+    ],
+)
+def test_what_cannot_be_used_is_said(stand_in: types.ModuleType, name: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        batches(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("small", r"makes \(4, 1, 3, 2\) of \(4, 1, 3, 3\); it must give images of the same"),
+        ("text", r"makes str of \(4, 1, 3, 3\)"),
+        ("whole", r"gives torch\.int64; pixels are uint8 or float"),
+        ("fail", r"stand_in:fail fails on a batch of \(4, 1, 3, 3\): KeyError: 'flip'"),
+    ],
+)
+def test_what_a_transform_gives_is_checked(
+    stand_in: types.ModuleType, name: str, message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        batches(f"stand_in:{name}")
+
+
+def test_loading_a_set_does_not_run_them() -> None:
+    data = Data(name="digits", transforms="no_such_module:x")
+    dataset = load(data)
+    assert dataset.train.transforms == "no_such_module:x"
+    assert replace(dataset.train).to("cpu").transforms == "no_such_module:x"
+    assert dataset.test.images.shape[1:] == (1, 28, 28)

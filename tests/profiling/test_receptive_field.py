@@ -1,0 +1,133 @@
+"""Against a probe: a line of the image is poisoned, and what sees it is no number any more."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from small_nets import NETS, SHAPE, Function
+from torch import Tensor, nn
+
+from smidgen.nets import REFERENCE
+from smidgen.profiling import profile
+from smidgen.profiling.lookout import Lookout
+from smidgen.profiling.receptive_field import Field
+from smidgen.profiling.trace import Operator, trace
+
+
+def sees(net: nn.Module, shape: tuple[int, ...], axis: int) -> Tensor:
+    """Which lines of the image each output depends on: (lines, *output shape) of bool."""
+    lines = shape[1 + axis]
+    images = torch.rand(lines, *shape, dtype=torch.float64)
+    for i in range(lines):
+        images[i].select(1 + axis, i).fill_(math.nan)
+    with torch.no_grad():
+        out: Tensor = net.eval().double()(images)
+    return out.isnan()
+
+
+def fields(net: nn.Module, shape: tuple[int, ...]) -> tuple[Field, Field]:
+    """What the output sees, as the profile follows it, with where it begins."""
+    traced = trace(net, shape)
+    lookout = Lookout(traced.image)
+    for event in traced.events:
+        if isinstance(event, Operator):
+            lookout.apply(event)
+    assert lookout.notes == []
+    return lookout._sights[traced.output.key].fields
+
+
+def check(net: nn.Module, shape: tuple[int, ...], holes: bool = False) -> None:
+    """Every output's square, clipped to the image, is the one that the probe shows.
+
+    A window with holes can miss lines at the border, so there it may see less.
+    """
+    expected = fields(net, shape)
+    for axis in (0, 1):
+        seen, field = sees(net, shape, axis), expected[axis]
+        seen = seen.any(1).any(2 - axis) if seen.ndim == 4 else seen.flatten(1).any(1)[:, None]
+        for place, column in enumerate(seen.T.tolist()):  # (places, lines)
+            start = field.first + (0 if field.fixed else place * field.jump)
+            end = start + field.size
+            lines = [line for line, is_seen in enumerate(column) if is_seen]
+            first, last = max(start, 0), min(end, shape[1 + axis]) - 1
+            if not holes or (start >= 0 and end <= shape[1 + axis]):
+                assert (lines[0], lines[-1]) == (first, last)
+            else:
+                assert not lines or (lines[0] >= first and lines[-1] <= last)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_equals_the_probe(name: str) -> None:
+    check(NETS[name](), SHAPE, holes=name == "dilated")
+
+
+@pytest.mark.parametrize("name", REFERENCE)
+def test_reference_networks_equal_the_probe(name: str) -> None:
+    check(REFERENCE[name](), (1, 28, 28))
+
+
+@st.composite
+def stacks(draw: st.DrawFn) -> nn.Module:
+    """A few convolutions and pools with random windows."""
+    layers: list[nn.Module] = []
+    for _ in range(draw(st.integers(1, 3))):
+        kernel = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
+        stride = draw(st.tuples(st.integers(1, 2), st.integers(1, 2)))
+        if draw(st.booleans()):
+            padding, dilation = draw(st.integers(0, 1)), draw(st.integers(1, 2))
+            layers.append(nn.Conv2d(1, 1, kernel, stride, padding, dilation))
+        else:
+            layers.append(draw(st.sampled_from([nn.MaxPool2d, nn.AvgPool2d]))(kernel, stride))
+    return nn.Sequential(*layers)
+
+
+@given(net=stacks())
+@settings(max_examples=12, deadline=None)
+def test_random_stacks_equal_the_probe(net: nn.Module) -> None:
+    check(net, (1, 40, 41), holes=True)
+
+
+def test_pairs_in_the_rows() -> None:
+    [row, pool] = profile(NETS["uneven"](), SHAPE).layers
+    assert (row.rf_in, row.rf_out, row.jump_in, row.jump_out) == ((1, 1), (5, 1), (1, 1), (2, 1))
+    assert (pool.rf_out, pool.jump_out) == ((5, 3), (2, 3))
+
+
+@pytest.mark.parametrize(
+    ("function", "word", "measured"),
+    [
+        (lambda m, x: nn.functional.interpolate(x, scale_factor=2), "upsample_nearest2d", (1, 1)),
+        (lambda m, x: x.flip(2), "flip", (1, 1)),
+        (lambda m, x: x + x.new_zeros(x.shape).copy_(x)[:, :, :, [0]], "index", (1, 11)),
+        (lambda m, x: nn.functional.pixel_unshuffle(x, 2), "pixel_unshuffle", (2, 2)),
+        (lambda m, x: x.reshape(1, 2, 6, 4, 20), "view", None),  # takes one image only
+    ],
+)
+def test_what_is_not_known_is_named_and_measured(function: Any, word: str, measured: Any) -> None:
+    net = nn.Sequential(Function(function, norm=nn.BatchNorm2d(2)), nn.ReLU())
+    made = profile(net, SHAPE)
+    assert made.layers[-1].rf_out == measured
+    assert made.layers[-1].rf_probed == (measured is not None)
+    assert made.layers[-1].jump_out is None
+    assert f"from {word} on" in made.notes[0]
+    assert (measured is not None) == any("by a probe" in note for note in made.notes)
+
+
+def test_a_tensor_written_in_parts_is_not_known() -> None:
+    def forward(m: Any, x: Tensor) -> Tensor:
+        out = torch.zeros_like(x)
+        out[:, :1] = x[:, 1:]
+        return out * 2
+
+    made = profile(Function(forward), SHAPE)
+    assert (made.layers[-1].rf_out, made.layers[-1].rf_probed) == ((1, 1), True)
+    assert "written in place by copy" in made.notes[0]
+
+
+def test_no_image_no_field() -> None:
+    made = profile(nn.Linear(12, 3), (12,))
+    assert made.layers[0].rf_out is None
+    assert "(channels, height, width)" in made.notes[0]

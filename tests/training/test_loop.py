@@ -1,0 +1,293 @@
+import math
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from smidgen.config import Augment, Average, Optimizer, Schedule, Train
+from smidgen.data import Dataset, TrainPart, normalize
+from smidgen.errors import ModelError
+from smidgen.evaluate import evaluate
+from smidgen.nets.chain import build_chain
+from smidgen.record import Epoch, Score
+from smidgen.training import Progress, Watch, train
+from smidgen.training.schedule import rate
+
+PLAIN = Train(epochs=1, batch_size=32, optimizer=Optimizer(name="sgd", lr=0.05))
+FULL = replace(
+    PLAIN,
+    epochs=2,
+    schedule=Schedule(name="one-cycle"),
+    average=Average(name="ema", decay=0.9),
+)
+MOVED = Augment(rotate=10, translate=0.1, scale=0.1, shear=0.1)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@dataclass
+class Seen:
+    """What a watch was told."""
+
+    progress: list[Progress] = field(default_factory=list)
+    epochs: list[Epoch] = field(default_factory=list)
+    scored: list[nn.Module] = field(default_factory=list)
+
+    def watch(self) -> Watch:
+        def validate(network: nn.Module) -> Score | None:
+            self.scored.append(network)
+            return None
+
+        return Watch(
+            batch=self.progress.append,
+            epoch=self.epochs.append,
+            validate=validate,
+            test=lambda _: None,
+        )
+
+
+def small() -> nn.Module:
+    torch.manual_seed(0)
+    return build_chain("4,s2 8,s2,o0.2 G", (1, 28, 28), 10)
+
+
+def learn(
+    data: Dataset,
+    settings: Train,
+    *,
+    images: int = 256,
+    network: nn.Module | None = None,
+    augment: Augment | None = None,
+    seed: int = 0,
+    seen: Seen | None = None,
+) -> tuple[nn.Module, tuple[Epoch, ...]]:
+    part = TrainPart(data.train.images[:images], data.train.labels[:images])
+    network = network or small()
+    torch.manual_seed(seed)
+    watch = (seen or Seen()).watch()
+    augment = augment or Augment()
+    return train(network, part, data.mean, data.std, augment, settings, seed, watch)
+
+
+def weights(network: nn.Module) -> bytes:
+    return safetensors.torch.save(dict(network.state_dict()))
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_one_others(digits: Dataset) -> None:
+    runs = [
+        learn(digits, FULL, images=len(digits.train), augment=MOVED, seed=seed)
+        for seed in (1, 1, 2)
+    ]
+    one, again, other = (weights(network) for network, _ in runs)
+    assert one == again
+    assert one != other
+    assert [e.train for e in runs[0][1]] == [e.train for e in runs[1][1]]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"average": Average()},
+        {"schedule": Schedule()},
+        {"label_smoothing": 0.1},
+        {"batch_size": 64},
+        {"precision": "bfloat16"},
+        {"optimizer": Optimizer(name="sgd", lr=0.05, weight_decay=0.1)},
+        {"optimizer": Optimizer(name="adam", lr=0.05)},
+    ],
+)
+def test_every_setting_matters(digits: Dataset, change: dict[str, Any]) -> None:
+    network, _ = learn(digits, replace(FULL, **change), images=64)
+    assert weights(network) != weights(learn(digits, FULL, images=64)[0])
+
+
+def test_sixty_four_images_are_learnt_by_heart(digits: Dataset) -> None:
+    settings = Train(epochs=60, batch_size=16, optimizer=Optimizer(name="adam", lr=0.01))
+    torch.manual_seed(0)
+    fresh = build_chain("8,s2 16,s2 G", (1, 28, 28), 10)
+    network, epochs = learn(digits, settings, images=64, network=fresh)
+    part = TrainPart(digits.train.images[:64], digits.train.labels[:64])
+    assert evaluate(network, part, digits.mean, digits.std, 10).score.accuracy == 1.0
+    assert epochs[-1].train.loss < epochs[0].train.loss / 5
+
+
+class Spy(nn.Module):
+    """A network that keeps what it was shown in training."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.shown: list[Tensor] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.shown.append(x.clone())
+        out: Tensor = self.network(x)
+        return out
+
+
+@pytest.mark.parametrize(("clean", "expected"), [(0, [False] * 3), (2, [False, True, True])])
+def test_the_last_epochs_see_clean_images(
+    digits: Dataset, clean: int, expected: list[bool]
+) -> None:
+    spy = Spy(small())
+    settings = replace(PLAIN, epochs=3, batch_size=8)
+    learn(digits, settings, images=32, network=spy, augment=replace(MOVED, clean_epochs=clean))
+    originals = normalize(digits.train.images[:32], digits.mean, digits.std).flatten(1).tolist()
+    shown = torch.cat(spy.shown).flatten(1).tolist()
+    assert len(shown) == 3 * 32
+    epochs = [sorted(shown[start : start + 32]) for start in (0, 32, 64)]
+    assert [epoch == sorted(originals) for epoch in epochs] == expected
+
+
+def test_a_loss_that_is_no_number_stops_the_run(digits: Dataset) -> None:
+    wild = replace(PLAIN, epochs=3, optimizer=Optimizer(name="sgd", lr=1e30))
+    seen = Seen()
+    with pytest.raises(ModelError, match=r"the loss became nan in epoch 1, by batch \d+; a lower"):
+        learn(digits, wild, seen=seen)
+    assert seen.epochs == []
+
+
+class Linear(nn.Module):
+    """A single linear layer on the pixels, with log-probabilities if asked for."""
+
+    def __init__(self, log: bool = False) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer, self.log = nn.Linear(784, 10), log
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores: Tensor = self.layer(x.flatten(1))
+        return scores.log_softmax(1) if self.log else scores
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_the_loss_of_the_first_step_equals_a_computation_by_hand(
+    digits: Dataset, smoothing: float
+) -> None:
+    settings = replace(PLAIN, batch_size=64, label_smoothing=smoothing)
+    with torch.no_grad():
+        shares = Linear()(normalize(digits.train.images[:64], digits.mean, digits.std)).softmax(1)
+    right = shares.double()[range(64), digits.train.labels[:64]]
+    expected = -(1 - smoothing) * right.log() - smoothing * shares.double().log().mean(1)
+    _, (epoch,) = learn(digits, settings, images=64, network=Linear())
+    assert epoch.train.loss == pytest.approx(float(expected.mean()), rel=1e-5)
+    guessed = (shares.argmax(1) == digits.train.labels[:64]).double().mean()
+    assert epoch.train.accuracy == float(guessed)
+
+
+def test_log_probabilities_are_trained_as_logits_are(digits: Dataset) -> None:
+    settings = replace(PLAIN, epochs=2, label_smoothing=0.1)
+    (one, first), (other, second) = (
+        learn(digits, settings, images=64, network=Linear(log)) for log in (False, True)
+    )
+    torch.testing.assert_close(one.state_dict(), other.state_dict(), rtol=1e-4, atol=1e-5)
+    assert [e.train.loss for e in first] == pytest.approx([e.train.loss for e in second], rel=1e-4)
+
+
+def test_bfloat16_computes_in_it_and_keeps_weights_as_they_are(digits: Dataset) -> None:
+    network, kinds = small(), []
+    convolution = next(m for m in network.modules() if isinstance(m, nn.Conv2d))
+    convolution.register_forward_hook(lambda *call: kinds.append(call[2].dtype))
+    trained, (epoch,) = learn(digits, replace(PLAIN, precision="bfloat16"), network=network)
+    assert set(kinds) == {torch.bfloat16}
+    assert {p.dtype for p in trained.parameters()} == {torch.float32}
+    assert math.isfinite(epoch.train.loss)
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_compilation_is_passed_on(
+    digits: Dataset, monkeypatch: pytest.MonkeyPatch, asked: bool
+) -> None:
+    compiled: list[nn.Module] = []
+    calls: list[int] = []
+
+    def compile_(network: nn.Module) -> Callable[[Tensor], Tensor]:
+        compiled.append(network)
+
+        def forward(x: Tensor) -> Tensor:
+            calls.append(len(x))
+            out: Tensor = network(x)
+            return out
+
+        return forward
+
+    monkeypatch.setattr("torch.compile", compile_)
+    network = small()
+    learn(digits, replace(PLAIN, compile=asked), network=network, images=64)
+    assert compiled == ([network] if asked else [])
+    assert calls == ([32, 32] if asked else [])
+
+
+@pytest.mark.parametrize("average", [Average(), Average(name="ema", decay=0.5)])
+def test_what_is_scored_and_returned_is_the_network_that_counts(
+    digits: Dataset, average: Average
+) -> None:
+    network, seen = small(), Seen()
+    result, _ = learn(digits, replace(FULL, average=average), network=network, seen=seen)
+    assert (result is network) is (average.name == "none")
+    assert seen.scored == [result, result]
+    assert not result.training
+
+
+def test_the_watch_is_told(digits: Dataset) -> None:
+    seen = Seen()
+    settings = replace(FULL, batch_size=24)
+    _, epochs = learn(digits, settings, images=100, seen=seen)  # 5 batches of 20
+    assert seen.epochs == list(epochs)
+    assert [epoch.epoch for epoch in epochs] == [1, 2]
+    last = [p for p in seen.progress if p.batch == p.num_batches]
+    assert [(p.epoch, p.num_batches) for p in last] == [(1, 5), (2, 5)]
+    assert [p.running for p in last] == [epoch.train for epoch in epochs]
+    assert all(p.images_per_second > 0 for p in seen.progress)
+    ends = [rate(settings.schedule, 0.05, step, 10, 5) for step in (4, 9)]
+    assert [epoch.lr for epoch in epochs] == ends
+    assert all(epoch.validation is None and epoch.seconds > 0 for epoch in epochs)
+
+
+def test_a_batch_of_one_value_is_an_error_that_can_be_mended(digits: Dataset) -> None:
+    network = build_chain("4,k28 G", (1, 28, 28), 10)
+    with pytest.raises(ModelError, match=r"cannot learn from a batch of 1: .* train.batch_size"):
+        learn(digits, replace(PLAIN, batch_size=1), images=4, network=network)
+
+
+if TYPE_CHECKING:
+
+    def _no_test_part_is_learnt_from(data: Dataset, network: nn.Module, watch: Watch) -> None:
+        # mypy runs on this file and refuses an ignore without need: that is the test.
+        train(network, data.test, (0.5,), (0.5,), Augment(), PLAIN, 0, watch)  # type: ignore[arg-type]
+
+
+@pytest.mark.slow
+def test_mypy_names_the_part_that_is_wrong(tmp_path: Path) -> None:
+    program = """
+from torch import nn
+from smidgen.config import Augment, Train
+from smidgen.data import Dataset
+from smidgen.training import Watch, train
+
+def wrong(network: nn.Module, data: Dataset, settings: Train, watch: Watch) -> None:
+    train(network, data.train, data.mean, data.std, Augment(), settings, 0, watch)
+    train(network, data.test, data.mean, data.std, Augment(), settings, 0, watch)
+"""
+    path = tmp_path / "wrong.py"
+    path.write_text(program)
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-m", "mypy", "--config-file", str(root / "pyproject.toml")]
+    done = subprocess.run([*command, str(path)], cwd=root, capture_output=True, text=True)
+    (line, _) = done.stdout.splitlines()
+    assert "wrong.py:9: error" in line
+    assert 'has incompatible type "TestPart"; expected "TrainPart"' in line
