@@ -27,7 +27,9 @@ class Check:
         return self.verdict.passed and not self.differences
 
 
-def check(folder: Path, data_dir: Path | None = None, device: str = "auto") -> Check:
+def check(
+    folder: Path, data_dir: Path | None = None, device: str = "auto", skip_bad: bool = False
+) -> Check:
     """Count the parameters and score the test set again, and hold both against the record.
 
     Raises:
@@ -36,7 +38,7 @@ def check(folder: Path, data_dir: Path | None = None, device: str = "auto") -> C
     record = read_record(folder)
     network = restore(folder, record)
     found = profile(network, record.data.image_shape)
-    dataset = load(record.experiment.data, folder=data_dir).to(settle(device))
+    dataset = load(record.experiment.data, folder=data_dir, skip_bad=skip_bad).to(settle(device))
     tested = score(network.to(dataset.test.images.device), dataset, dataset.test)
     weights = hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
     pairs = {

@@ -28,7 +28,9 @@ def exhibits(network: nn.Module, data: Dataset, settings: Augment, seed: int) ->
     samples = data.train.images[chosen]
     found = {"samples": samples, "samples_labels": data.train.labels[chosen]}
     generator = torch.Generator().manual_seed(seed)
-    found["augmented"] = augment(samples, settings, generator).round().clamp(0, 255).byte()
+    found["augmented"] = (
+        augment(samples, settings, generator, data.train.background).round().clamp(0, 255).byte()
+    )
     found |= _wrong(network, data)
     first = next((m for m in network.modules() if isinstance(m, nn.Conv2d)), None)
     if first is not None:

@@ -1,21 +1,17 @@
 """What a run's network sees in pictures from elsewhere."""
 
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
-from smidgen.data import normalize
-from smidgen.errors import DataError
-from smidgen.record import read_record
+from smidgen.data import normalize, picture_at, pixels_at
+from smidgen.record import RunRecord, read_record
 from smidgen.run import restore
 
-_MOST_PIXELS = 50_000_000  # more is refused before it is decoded
-_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP")  # none that runs a program to be read
 _INK = (
     0.2  # of the range from paper to the darkest stroke: above it, a pixel belongs to the drawing
 )
@@ -39,9 +35,8 @@ def predict(folder: Path, pictures: list[Path]) -> list[Prediction]:
     """
     record = read_record(folder)
     network = restore(folder, record)
-    _, height, width = record.data.image_shape
-    images = np.stack([as_digit(read_grey(path), height, width) for path in pictures])
-    batch = torch.from_numpy(images)[:, None]  # (batch, 1, height, width)
+    images = np.stack([_as_input(path, record) for path in pictures])
+    batch = torch.from_numpy(images)  # (batch, channels, height, width)
     shares = network(normalize(batch, record.data.mean, record.data.std)).softmax(1)
     found = []
     for path, row in zip(pictures, shares, strict=True):
@@ -51,35 +46,21 @@ def predict(folder: Path, pictures: list[Path]) -> list[Prediction]:
     return found
 
 
+def _as_input(path: Path, record: RunRecord) -> NDArray[np.uint8]:
+    """The picture as the run's network saw those it learnt from, (channels, height, width)."""
+    channels, height, width = record.data.image_shape
+    if record.experiment.data.path is None and channels == 1:  # drawings, bright on black
+        return as_digit(read_grey(path), height, width)[None]
+    return pixels_at(path, record.data.image_shape)
+
+
 def read_grey(path: Path) -> NDArray[np.float32]:
     """The picture in shades of grey from 0 to 1, (height, width); what is transparent is white.
 
     Raises:
         DataError: it cannot be read, is no picture, or has over 50 million pixels.
     """
-    try:
-        with (
-            warnings.catch_warnings(action="ignore"),
-            Image.open(path, formats=_FORMATS) as picture,
-        ):
-            if picture.width * picture.height > _MOST_PIXELS:
-                raise DataError(
-                    f"{path} has {picture.width}x{picture.height} pixels; at most "
-                    f"{_MOST_PIXELS:,} are read. Make it smaller."
-                )
-            if picture.mode.startswith(
-                "I"
-            ):  # 16 bits a pixel, which convert() would cut off at 255
-                return np.asarray(picture, dtype=np.float32) / np.float32(65535)
-            upright = ImageOps.exif_transpose(picture).convert("RGBA")
-            flat = Image.new("RGBA", upright.size, "white")
-            flat.alpha_composite(upright)
-            return np.asarray(flat.convert("L"), dtype=np.float32) / np.float32(255)
-    except UnidentifiedImageError:
-        raise DataError(f"{path} is no picture that can be read (PNG or JPEG, say).") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise DataError(f"{path} cannot be read: {reason}.") from None
+    return np.asarray(picture_at(path).convert("L"), dtype=np.float32) / np.float32(255)
 
 
 def as_digit(grey: NDArray[np.float32], height: int, width: int) -> NDArray[np.uint8]:

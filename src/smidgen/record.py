@@ -145,6 +145,8 @@ class DataRecord:
     """By channel, of pixels in [0, 1]: what is subtracted before the network sees an image."""
     std: tuple[float, ...]
     classes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    """What was noticed about the data, a sentence each."""
 
     def __post_init__(self) -> None:
         channels = self.image_shape[0]

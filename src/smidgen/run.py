@@ -15,7 +15,7 @@ from torch import nn
 
 from smidgen.budget import Verdict
 from smidgen.config import Experiment, format_experiment
-from smidgen.data import Dataset, Part, load
+from smidgen.data import Dataset, Facts, Part, load
 from smidgen.data import describe as describe_data
 from smidgen.environment import describe, settle
 from smidgen.errors import ConfigError, RecordError
@@ -58,6 +58,8 @@ class Where:
     """The folder that holds the data set's files."""
     device: str = "auto"
     """auto, cuda, mps or cpu; auto takes the first of these that is there."""
+    skip_bad: bool = False
+    """Whether pictures of one's own that cannot be read are left out and noted."""
     threads: int | None = None
     """CPU threads; left out: torch's own choice, usually one for each core."""
 
@@ -131,7 +133,7 @@ def run(
     if not verdict.passed:
         return Outcome(verdict=verdict)
 
-    dataset = dataset or load(experiment.data, folder=where.data_dir)
+    dataset = dataset or load(experiment.data, folder=where.data_dir, skip_bad=where.skip_bad)
     folder = new_folder(where.out / experiment.name, f"seed-{where.seed}")
     kept = _keep(experiment, folder)
     listener.ready(dataset, found, folder)
@@ -223,15 +225,13 @@ def restore(folder: Path, record: RunRecord) -> nn.Module:
         RecordError: the weights are missing, damaged or of another network, or the record's images
             and classes are not those of its data set.
     """
-    facts = describe_data(record.experiment.data)
-    if (record.data.image_shape, len(record.data.classes)) != (
-        facts.image_shape,
-        facts.num_classes,
-    ):
+    facts = Facts(record.data.image_shape, len(record.data.classes))
+    data = record.experiment.data
+    if data.path is None and facts != (known := describe_data(data)):
         raise RecordError(
-            f"{folder / 'run.json'} is damaged: it says images of {record.data.image_shape} in "
-            f"{len(record.data.classes)} classes; {record.experiment.data.name} has images of "
-            f"{facts.image_shape} in {facts.num_classes}."
+            f"{folder / RECORD} is damaged: it says images of {facts.image_shape} in "
+            f"{facts.num_classes} classes; {data.name} has images of {known.image_shape} in "
+            f"{known.num_classes}."
         )
     network = build(record.experiment.model, facts.image_shape, facts.num_classes)
     path = folder / WEIGHTS
@@ -258,6 +258,8 @@ def _command(folder: Path, where: Where) -> str:
     words += ["--threads", str(torch.get_num_threads())]
     if where.device != "auto":
         words += ["--device", where.device]
+    if where.skip_bad:
+        words.append("--skip-bad")
     if where.data_dir is not None:
         words += ["--data-dir", str(where.data_dir)]
     return shlex.join(words)
@@ -276,4 +278,5 @@ def data_record(dataset: Dataset) -> DataRecord:
         mean=dataset.mean,
         std=dataset.std,
         classes=dataset.classes,
+        notes=dataset.notes,
     )

@@ -423,9 +423,9 @@ def test_a_picture_that_is_none_is_one_line(
     assert main(["predict", str(finished_folder), str(tmp_path / "no.png")]) == 2
     check_one_line(capsys, "no.png is no picture that can be read")
     big = tmp_path / "big.png"
-    Image.new("1", (9500, 9500)).save(big)
+    Image.new("1", (8000, 8000)).save(big)
     assert main(["predict", str(finished_folder), str(big)]) == 2
-    check_one_line(capsys, "has 9500x9500 pixels; at most 50,000,000 are read")
+    check_one_line(capsys, "has 8000x8000 pixels; at most 50,000,000 are read")
 
 
 def test_an_interruption_is_exit_130(

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from own_sets import pixels
 from PIL import Image
 
-from smidgen.data.pictures import Look, decode, in_parallel, look, most_common
+from smidgen.data.pictures import Look, in_parallel, look, most_common, pixels_at
 from smidgen.errors import DataError
 
 
@@ -21,7 +21,7 @@ def saved(path: Path, picture: Image.Image, **settings: Any) -> Path:
 def test_transparent_becomes_white(tmp_path: Path) -> None:
     picture = Image.new("RGBA", (4, 3), (10, 20, 30, 0))
     picture.putpixel((1, 1), (10, 20, 30, 255))
-    array = decode(saved(tmp_path / "a.png", picture), (3, 3, 4))
+    array = pixels_at(saved(tmp_path / "a.png", picture), (3, 3, 4))
     assert array[:, 1, 1].tolist() == [10, 20, 30]
     assert (array[:, 0] == 255).all()
 
@@ -30,7 +30,7 @@ def test_16_bits_become_8(tmp_path: Path) -> None:
     deep = np.array([[0, 256, 65535], [511, 32768, 4096]], np.uint16)
     path = saved(tmp_path / "a.png", Image.fromarray(deep))
     assert look(path) == Look(2, 3, False)
-    assert decode(path, (1, 2, 3))[0].tolist() == (deep >> 8).tolist()
+    assert pixels_at(path, (1, 2, 3))[0].tolist() == (deep >> 8).tolist()
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -41,7 +41,7 @@ def test_pictures_are_turned_upright(orientation: int, tmp_path: Path) -> None:
     path = saved(tmp_path / "a.png", picture, exif=exif)
     found = look(path)
     assert (found.height, found.width) == ((9, 6) if orientation >= 5 else (6, 9))
-    array = decode(path, (1, found.height, found.width))
+    array = pixels_at(path, (1, found.height, found.width))
     raw = np.asarray(picture)
     turned = {1: raw, 2: raw[:, ::-1], 3: raw[::-1, ::-1], 4: raw[::-1]}
     turned |= {5: raw.T, 6: raw[::-1].T, 7: raw[::-1, ::-1].T, 8: raw.T[::-1]}
@@ -56,8 +56,8 @@ def test_colour_is_known_by_the_header(mode: str, colour: bool, tmp_path: Path) 
     picture = Image.fromarray(pixels(1, 5, 5, 3)[0]).convert(mode)
     path = saved(tmp_path / "a.png", picture)
     assert look(path) == Look(5, 5, colour)
-    assert decode(path, (3, 5, 5)).shape == (3, 5, 5)
-    assert decode(path, (1, 7, 4)).shape == (1, 7, 4)
+    assert pixels_at(path, (3, 5, 5)).shape == (3, 5, 5)
+    assert pixels_at(path, (1, 7, 4)).shape == (1, 7, 4)
 
 
 def test_a_palette_of_greys_is_grey(tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_a_palette_of_greys_is_grey(tmp_path: Path) -> None:
 def test_cmyk_and_large_jpegs_are_decoded(tmp_path: Path) -> None:
     smooth = np.linspace(0, 255, 400 * 600).reshape(400, 600).astype(np.uint8)
     path = saved(tmp_path / "a.jpg", Image.fromarray(smooth).convert("CMYK"), quality=95)
-    array = decode(path, (3, 20, 30))
+    array = pixels_at(path, (3, 20, 30))
     wanted = np.asarray(Image.fromarray(smooth).resize((30, 20), Image.Resampling.BILINEAR))
     assert np.abs(array.astype(int) - wanted).max() <= 6
 
@@ -77,7 +77,7 @@ def test_readers_that_start_programs_are_not_asked(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     Image.new("RGB", (4, 4)).save(buffer, "EPS")
     (tmp_path / "a.png").write_bytes(buffer.getvalue())
-    for read in (look, lambda path: decode(path, (1, 4, 4))):
+    for read in (look, lambda path: pixels_at(path, (1, 4, 4))):
         with pytest.raises(DataError, match=r"a\.png is no picture that can be read"):
             read(tmp_path / "a.png")
 
@@ -85,17 +85,17 @@ def test_readers_that_start_programs_are_not_asked(tmp_path: Path) -> None:
 def test_floating_point_pixels_are_refused(tmp_path: Path) -> None:
     path = saved(tmp_path / "a.tiff", Image.fromarray(np.ones((3, 3), np.float32)))
     with pytest.raises(DataError, match=r"a\.tiff is damaged: its pixels are floating-point"):
-        decode(path, (1, 3, 3))
+        pixels_at(path, (1, 3, 3))
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "gif", "bmp", "webp", "tiff", "ppm"])
 def test_every_kind_is_read_and_refused_when_cut(suffix: str, tmp_path: Path) -> None:
     path = saved(tmp_path / f"a.{suffix}", Image.fromarray(pixels(1, 30, 20, 3)[0]))
-    assert decode(path, (3, 30, 20)).shape == (3, 30, 20)
+    assert pixels_at(path, (3, 30, 20)).shape == (3, 30, 20)
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
     with pytest.raises(DataError, match=f"a.{suffix} "):
-        decode(path, (3, 30, 20))
+        pixels_at(path, (3, 30, 20))
 
 
 PNG = io.BytesIO()
@@ -119,7 +119,7 @@ def test_a_damaged_picture_is_refused_or_read(
 
     def work(path: Path) -> None:
         look(path)
-        assert decode(path, (3, 8, 8)).shape == (3, 8, 8)
+        assert pixels_at(path, (3, 8, 8)).shape == (3, 8, 8)
 
     for _ in in_parallel(work, [path], "reading"):  # it keeps Pillow's warnings quiet
         pass

@@ -83,6 +83,9 @@ def _parser() -> Parser:
     check.set_defaults(command=_check)
     check.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
     _add_data_dir(check)
+    check.add_argument(
+        "--skip-bad", action="store_true", help="leave out pictures that cannot be read"
+    )
     _add_device(check)
 
     report.add(commands)
@@ -127,6 +130,9 @@ def _add_where(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--threads", type=int, metavar="N", help="CPU threads (default: torch's choice)"
+    )
+    parser.add_argument(
+        "--skip-bad", action="store_true", help="leave out pictures that cannot be read"
     )
     parser.add_argument("--quiet", action="store_true", help="print the verdict only")
     _add_data_dir(parser)
@@ -185,6 +191,7 @@ def _run(
         data_dir=given.data_dir,
         device=given.device,
         threads=given.threads,
+        skip_bad=given.skip_bad,
     )
     with Display(experiment.train.epochs, quiet=given.quiet).live() as listener:
         outcome = run(experiment, where, listener, dataset)
@@ -202,7 +209,7 @@ def _check(given: argparse.Namespace) -> int:
     from smidgen.checking import check
     from smidgen.report import verdict_text
 
-    found = check(given.run, data_dir=given.data_dir, device=given.device)
+    found = check(given.run, data_dir=given.data_dir, device=given.device, skip_bad=given.skip_bad)
     print(verdict_text(found.verdict))
     for difference in found.differences:
         print(f"  differs from the record: {difference}")

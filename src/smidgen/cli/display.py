@@ -46,6 +46,8 @@ class Display:
             f"{dataset.name}, {dataset.source}: {len(dataset.train):,} training and "
             f"{validation:,} validation images"
         )
+        for note in dataset.notes:
+            self.console.print(f"note: {note}")
         self.console.print(
             f"network: {profile.num_params:,} parameters, {profile.macs:,} multiply-adds; "
             f"run: {folder}"

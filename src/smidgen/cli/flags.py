@@ -81,6 +81,8 @@ def with_flags(experiment: Experiment, given: argparse.Namespace) -> Experiment:
             table[name] = _value(leaf.kind, getattr(given, leaf.place))
             if path == ["model"] and name in networks:  # another network, with its own args
                 plain["model"] = {name: table[name]}
+            if leaf.place in ("data.name", "data.path"):  # one replaces the other
+                table.pop("path" if name == "name" else "name", None)
     try:
         return from_plain(Experiment, plain)
     except ValueError as error:

@@ -18,6 +18,7 @@ from smidgen.data.parts import (
     ValidationPart,
     set_aside,
 )
+from smidgen.data.pictures import picture_at, pixels_at
 from smidgen.data.sources import load_builtin
 from smidgen.errors import ConfigError
 
@@ -34,6 +35,8 @@ __all__ = [
     "load",
     "normalize",
     "ordered_batches",
+    "picture_at",
+    "pixels_at",
     "qmnist_extra",
     "training_batches",
 ]

@@ -68,7 +68,7 @@ def download(
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DataError(f"{folder} cannot be made: {error.strerror}.") from error
+        raise UnavailableError(f"{folder} cannot be made: {error.strerror}.") from error
     order, used = list(mirrors), []
     with _progress() as progress:
         for file in files:

@@ -23,7 +23,7 @@ from smidgen.data.arrays import Arrays, Pixels, array_files, read_arrays
 from smidgen.data.cache import cache_folder
 from smidgen.data.folder import Listing, Picture, scan
 from smidgen.data.parts import Decoded, Facts, Part, TestPart
-from smidgen.data.pictures import Look, Shape, decode, fit, in_parallel, look, most_common
+from smidgen.data.pictures import Look, Shape, fit, in_parallel, look, most_common, pixels_at
 from smidgen.data.store import (
     Draft,
     Stored,
@@ -110,7 +110,7 @@ def _drawn(data: Data, listing: Listing) -> Draft:
 
     def rows() -> Iterator[Sequence[NDArray[np.uint8] | DataError]]:
         paths = [listing.root / picture.name for picture in ordered]
-        return in_parallel(lambda picture: decode(picture, shape), paths, "decoding pictures")
+        return in_parallel(lambda picture: pixels_at(picture, shape), paths, "decoding pictures")
 
     return Draft(
         classes=listing.classes,

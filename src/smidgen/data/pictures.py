@@ -23,6 +23,9 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", "
 MOST_PIXELS = 50_000_000
 """A picture of more is refused before it is decoded."""
 
+# Pillow warns of pictures that are refused here anyway.
+warnings.filterwarnings("ignore", "Image size", Image.DecompressionBombWarning)
+
 # Nothing else is tried on a file, whatever its name: some of Pillow's readers start programs.
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 _BATCH = 64  # pictures to a task: a task for each would cost more than its picture
@@ -68,20 +71,31 @@ def most_common(looks: Sequence[Look]) -> tuple[int, int]:
     return max(counts, key=lambda size: (counts[size], -size[0] * size[1], size))
 
 
-def decode(path: Path, shape: Shape) -> NDArray[np.uint8]:
-    """The picture at `path` in `shape`, upright, stretched where its sides have another ratio.
+def pixels_at(path: Path, shape: Shape) -> NDArray[np.uint8]:
+    """The picture at `path` in `shape`, stretched where its sides have another ratio.
 
-    What is transparent becomes white; of several frames the first counts; 16 bits a pixel become 8.
+    Raises:
+        DataError: as picture_at.
+    """
+    return fit(picture_at(path, 2 * max(shape[1:])), shape)
+
+
+def picture_at(path: Path, side: int | None = None) -> Image.Image:
+    """The picture at `path`, decoded: upright, 8 bits a channel, on white where it is transparent.
+
+    Of several frames the first counts. A large JPEG is decoded to `side` pixels or somewhat more,
+    where it is given.
 
     Raises:
         DataError: no picture, damaged, or of more than 50 million pixels.
     """
-    _, height, width = shape
     with _opened(path) as picture:
-        side = 2 * max(height, width)
-        picture.draft(None, (side, side))  # a large JPEG need not be decoded in full
+        if side is not None:
+            picture.draft(None, (side, side))
         try:
-            return fit(_flat(picture), shape)
+            flat = _flat(picture)
+            flat.load()
+            return flat
         except Exception as error:  # Pillow raises anything on a damaged file, KeyErrors included
             raise DataError(f"{path} is damaged: {_reason(error)}.") from None
 
