@@ -87,7 +87,7 @@ def pictures(rows: Sequence[NDArray[np.uint8]], names: Sequence[str]) -> "Figure
 
 def confusion(table: Table, classes: Sequence[str]) -> "Figure":
     """Test images by true class (row) and predicted class (column); errors stand out."""
-    side = min(9.0, 2.2 + 0.42 * len(classes))
+    side = min(9.0, max(4.6, 2.2 + 0.42 * len(classes)))
     counts = np.array(table, dtype=float)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     np.fill_diagonal(shares, 0)
