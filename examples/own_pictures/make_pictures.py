@@ -1,4 +1,4 @@
-"""A folder of colour pictures to try things on: patches of two photographs that come with scikit-learn.
+"""A folder of colour pictures to try things on: patches of two photographs from scikit-learn.
 
     python examples/own_pictures/make_pictures.py pictures
     smidgen data show pictures

@@ -32,9 +32,9 @@ def exhibits(network: nn.Module, data: Dataset, settings: Augment, seed: int) ->
         augment(samples, settings, generator, data.train.background).round().clamp(0, 255).byte()
     )
     found |= _wrong(network, data)
-    first = next((m for m in network.modules() if isinstance(m, nn.Conv2d)), None)
-    if first is not None:
-        found["maps"] = _maps(network, first, samples[:1], data)
+    maps = _maps(network, samples[:1], data)
+    if maps is not None:
+        found["maps"] = maps
     return {name: tensor.cpu().contiguous() for name, tensor in found.items()}
 
 
@@ -60,11 +60,17 @@ def _wrong(network: nn.Module, data: Dataset) -> dict[str, Tensor]:
     }
 
 
-def _maps(network: nn.Module, layer: nn.Module, image: Tensor, data: Dataset) -> Tensor:
+def _maps(network: nn.Module, image: Tensor, data: Dataset) -> Tensor | None:
+    """What the first convolution to be called gives; None where none is called."""
     seen: list[Tensor] = []
-    hook = layer.register_forward_hook(lambda module, args, output: seen.append(output))
+    hooks = [
+        module.register_forward_hook(lambda module, args, output: seen.append(output))
+        for module in network.modules()
+        if isinstance(module, nn.Conv2d)
+    ]
     try:
         network(normalize(image, data.mean, data.std))
     finally:
-        hook.remove()
-    return seen[0][0, :MAPS].half()
+        for hook in hooks:
+            hook.remove()
+    return seen[0][0, :MAPS].half() if seen else None

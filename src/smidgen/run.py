@@ -21,8 +21,8 @@ from smidgen.environment import describe, settle
 from smidgen.errors import ConfigError, RecordError
 from smidgen.evaluate import evaluate
 from smidgen.exhibit import exhibits
-from smidgen.files import append_line, new_folder, write_whole
-from smidgen.nets import build
+from smidgen.files import append_line, ensure_folder, new_folder, write_whole
+from smidgen.nets import build, sources
 from smidgen.profiling import check_output, profile
 from smidgen.record import (
     EXHIBITS,
@@ -138,37 +138,10 @@ def run(
     kept = _keep(experiment, folder)
     listener.ready(dataset, found, folder)
     data = dataset.to(device)
-
-    def validate(network: nn.Module) -> Score | None:
-        return score(network, data, data.validation).score if data.validation else None
-
-    def look_at_test(network: nn.Module) -> Score | None:
-        asked = experiment.train.test_each_epoch
-        return score(network, data, data.test).score if asked else None
-
-    def note(epoch: Epoch) -> None:
-        append_line(folder / METRICS, format_epoch(epoch))
-        listener.epoch(epoch)
-
     train_begun = time.perf_counter()
-    network, epochs = train(
-        network.to(device),
-        data.train,
-        data.mean,
-        data.std,
-        experiment.data.augment,
-        experiment.train,
-        where.seed,
-        Watch(batch=listener.batch, epoch=note, validate=validate, test=look_at_test),
-    )
+    network, epochs = _train(network.to(device), data, experiment, where.seed, folder, listener)
     train_seconds = time.perf_counter() - train_begun
     tested = score(network, data, data.test)
-    weights = safetensors.torch.save(
-        {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
-    )
-    write_whole(folder / WEIGHTS, weights)
-    shown = exhibits(network, data, experiment.data.augment, where.seed)
-    write_whole(folder / EXHIBITS, safetensors.torch.save(shown))
     record = RunRecord(
         schema=SCHEMA,
         experiment=experiment,
@@ -182,23 +155,69 @@ def run(
         epochs=epochs,
         test=tested,
         test_looks=1 + sum(epoch.test is not None for epoch in epochs),
-        weights_sha256=hashlib.sha256(weights).hexdigest(),
+        weights_sha256=_save_weights(network, folder),
         environment=describe(device),
         verdict=experiment.budget.check(found, epochs=len(epochs), accuracy=tested.score.accuracy),
     )
+    shown = exhibits(network, data, experiment.data.augment, where.seed)
+    write_whole(folder / EXHIBITS, safetensors.torch.save(shown))
     write_whole(folder / RECORD, format_record(replace(record, experiment=kept)))
     write_report(read_run(folder), folder)
     return Outcome(verdict=record.verdict, folder=folder, record=record)
 
 
+def _train(
+    network: nn.Module,
+    data: Dataset,
+    experiment: Experiment,
+    seed: int,
+    folder: Path,
+    listener: Listener,
+) -> tuple[nn.Module, tuple[Epoch, ...]]:
+    """The trained network and its epochs, which are written down as they end."""
+
+    def validate(network: nn.Module) -> Score | None:
+        return score(network, data, data.validation).score if data.validation else None
+
+    def look_at_test(network: nn.Module) -> Score | None:
+        asked = experiment.train.test_each_epoch
+        return score(network, data, data.test).score if asked else None
+
+    def note(epoch: Epoch) -> None:
+        append_line(folder / METRICS, format_epoch(epoch))
+        listener.epoch(epoch)
+
+    return train(
+        network,
+        data.train,
+        data.mean,
+        data.std,
+        experiment.data.augment,
+        experiment.train,
+        seed,
+        Watch(batch=listener.batch, epoch=note, validate=validate, test=look_at_test),
+    )
+
+
+def _save_weights(network: nn.Module, folder: Path) -> str:
+    """Write the network's weights; the SHA-256 of the file."""
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
+    content = safetensors.torch.save(tensors)
+    write_whole(folder / WEIGHTS, content)
+    return hashlib.sha256(content).hexdigest()
+
+
 def _keep(experiment: Experiment, folder: Path) -> Experiment:
     """The experiment as its files in `folder` say it, which this writes.
 
-    A module of one's own is kept as it is now, beside the experiment, and found there again.
+    A module of one's own is kept as it is now with what it imports from beside it, and found there
+    again.
     """
     file = experiment.model.file
     if file is not None:
-        write_whole(folder / file.name, file.read_bytes())
+        for path in sources(file):
+            ensure_folder((folder / path).parent)
+            write_whole(folder / path, (file.parent / path).read_bytes())
         own = experiment.model.with_file(Path(file.name))
         experiment = replace(experiment, model=own)
     write_whole(folder / EXPERIMENT, format_experiment(experiment))

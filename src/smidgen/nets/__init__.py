@@ -5,10 +5,10 @@ from torch import nn
 from smidgen.config import Model
 from smidgen.errors import ConfigError
 from smidgen.nets.chain import build_chain
-from smidgen.nets.module import build_module
+from smidgen.nets.module import build_module, sources
 from smidgen.nets.reference import REFERENCE
 
-__all__ = ["REFERENCE", "build"]
+__all__ = ["REFERENCE", "build", "sources"]
 
 
 def build(model: Model, input_shape: tuple[int, int, int], num_classes: int) -> nn.Module:

@@ -17,9 +17,9 @@ class Ema:
         self.network = copy.deepcopy(network).eval().requires_grad_(False)
         self.decay = decay
         self.steps = 0
-        averaged, live = self.network.state_dict().values(), network.state_dict().values()
-        pairs = list(zip(averaged, live, strict=True))
-        # State tensors share memory with the networks, so these lists stay valid while both live.
+        averaged, live = (n.state_dict(keep_vars=True).values() for n in (self.network, network))
+        # What is shared between modules is there once, so that no step counts twice for it.
+        pairs = {id(a): (a, b) for a, b in zip(averaged, live, strict=True)}.values()
         self._floats = [(a, b) for a, b in pairs if a.is_floating_point()]
         self._others = [(a, b) for a, b in pairs if not a.is_floating_point()]
 

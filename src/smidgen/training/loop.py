@@ -6,15 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from smidgen.config import Augment, Train
 from smidgen.data import TrainPart, training_batches
 from smidgen.errors import ModelError
 from smidgen.record import Epoch, Score
-from smidgen.training.average import Ema
-from smidgen.training.optimizer import build_optimizer
+from smidgen.training.learner import Learner
 from smidgen.training.schedule import rate
 
 _GLANCE = 0.1  # seconds between two looks at the running sums: each look waits for the device
@@ -63,17 +61,13 @@ def train(
         ModelError: the loss is no longer finite, or a batch is too small for a batch norm.
     """
     generator = torch.Generator().manual_seed(seed)
-    steps_per_epoch = math.ceil(len(part.labels) / settings.batch_size)
-    optimizer = build_optimizer(network, settings.optimizer)
-    average = Ema(network, settings.average.decay) if settings.average.name == "ema" else None
-    final = average.network if average else network
-    forward = torch.compile(network) if settings.compile else network
-    half = settings.precision == "bfloat16"
-    epochs = []
+    learner = Learner(network, settings)
+    peak, steps_per_epoch = settings.optimizer.lr, math.ceil(len(part) / settings.batch_size)
+    num_steps = settings.epochs * steps_per_epoch
+    epochs: list[Epoch] = []
     for epoch in range(1, settings.epochs + 1):
-        start = time.perf_counter()
+        start, lr = time.perf_counter(), peak
         running = _Running(epoch, steps_per_epoch, part.labels.device, watch.batch)
-        lr = settings.optimizer.lr
         batches = training_batches(
             part,
             batch_size=settings.batch_size,
@@ -83,46 +77,21 @@ def train(
             generator=generator,
         )
         network.train()
-        for number, (images, labels) in enumerate(batches):
-            step, num_steps = (
-                (epoch - 1) * steps_per_epoch + number,
-                settings.epochs * steps_per_epoch,
-            )
-            lr = rate(settings.schedule, settings.optimizer.lr, step, num_steps, steps_per_epoch)
-            for group in optimizer.param_groups:
-                group["lr"] = lr
-            with torch.autocast(images.device.type, torch.bfloat16, enabled=half):
-                scores = _scores(forward, images)
-            # On log-probabilities, too: their log-softmax is what they are.
-            loss = F.cross_entropy(scores.float(), labels, label_smoothing=settings.label_smoothing)
-            optimizer.zero_grad()
-            torch.autograd.backward(loss)
-            optimizer.step()
-            if average:
-                average.update()
-            running.add(loss.detach(), scores.detach(), labels)
+        for step, (images, labels) in enumerate(batches, start=len(epochs) * steps_per_epoch):
+            lr = rate(settings.schedule, peak, step, num_steps, steps_per_epoch)
+            loss, scores = learner.step(images, labels, lr)
+            running.add(loss, scores, labels)
         done = Epoch(
             epoch=epoch,
             train=running.score(),
-            validation=watch.validate(final),
-            test=watch.test(final),
+            validation=watch.validate(learner.result),
+            test=watch.test(learner.result),
             lr=lr,
             seconds=time.perf_counter() - start,
         )
         epochs.append(done)
         watch.epoch(done)
-    return final.eval(), tuple(epochs)
-
-
-def _scores(forward: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
-    """(batch, classes)."""
-    try:
-        return forward(images)
-    except ValueError as error:  # of batch norm, which has no spread of a single value
-        raise ModelError(
-            f"the network cannot learn from a batch of {len(images)}: {error}; a larger "
-            "train.batch_size helps."
-        ) from error
+    return learner.result.eval(), tuple(epochs)
 
 
 class _Running:
