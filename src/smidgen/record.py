@@ -180,7 +180,7 @@ class RunRecord:
     experiment: Experiment
     seed: int
     command: str
-    """What repeats it."""
+    """What repeats it, in the run's folder."""
     started: str
     """UTC, ISO 8601."""
     train_seconds: float

@@ -146,7 +146,7 @@ def run(
         schema=SCHEMA,
         experiment=experiment,
         seed=where.seed,
-        command=_command(folder, where),
+        command=_command(where),
         started=started.isoformat(timespec="seconds"),
         train_seconds=train_seconds,
         total_seconds=time.perf_counter() - begun,
@@ -201,7 +201,11 @@ def _train(
 
 def _save_weights(network: nn.Module, folder: Path) -> str:
     """Write the network's weights; the SHA-256 of the file."""
-    tensors = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
+    tensors = {
+        # a copy, as tensors that share their storage are refused
+        name: tensor.cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in network.state_dict().items()
+    }
     content = safetensors.torch.save(tensors)
     write_whole(folder / WEIGHTS, content)
     return hashlib.sha256(content).hexdigest()
@@ -272,15 +276,14 @@ def score(network: nn.Module, data: Dataset, part: Part) -> Evaluation:
     return evaluate(network, part, data.mean, data.std, len(data.classes))
 
 
-def _command(folder: Path, where: Where) -> str:
-    words = ["smidgen", "train", str(folder / EXPERIMENT), "--seed", str(where.seed)]
+def _command(where: Where) -> str:
+    """What repeats the run, in its folder; where the data lies on this machine is left out."""
+    words = ["smidgen", "train", EXPERIMENT, "--seed", str(where.seed)]
     words += ["--threads", str(torch.get_num_threads())]
     if where.device != "auto":
         words += ["--device", where.device]
     if where.skip_bad:
         words.append("--skip-bad")
-    if where.data_dir is not None:
-        words += ["--data-dir", str(where.data_dir)]
     return shlex.join(words)
 
 

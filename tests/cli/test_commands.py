@@ -210,7 +210,7 @@ def test_quickstart_takes_mnist_where_it_is(
     mnist_folder: Path, started: Started, capsys: Capture
 ) -> None:
     assert main(["quickstart", "--data-dir", str(mnist_folder)]) == 0
-    assert capsys.readouterr().out.splitlines()[0] == f"data: MNIST, the folder {mnist_folder}"
+    assert capsys.readouterr().out.splitlines()[0] == f"data: MNIST, the folder {mnist_folder.name}"
     ((experiment, dataset),) = started
     assert (experiment.name, len(dataset.train)) == ("quickstart", 50_000)
 

@@ -78,7 +78,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_files_are_found_and_read(tmp_path: Path, inner: str, packed: bool) -> None:
     place = fill(tmp_path / inner, packed=packed)
     decoded = load(tmp_path)
-    assert decoded.source == f"the folder {place}"
+    assert decoded.source == f"the folder {place.name}"
     for part, kind in ((decoded.train, "train"), (decoded.test, "t10k")):
         images = torch.from_numpy(ARRAYS[f"{kind}-images-idx3-ubyte"]).unsqueeze(1)
         assert torch.equal(part.images, images)
@@ -96,12 +96,12 @@ def test_the_order_is_folder_then_variable_then_cache(
 ) -> None:
     given, named = fill(tmp_path / "given"), fill(tmp_path / "named")
     fill(cache)
-    assert load().source == f"the folder {cache}"
+    assert load().source == f"the folder {cache.name}"
     monkeypatch.setenv("SMIDGEN_DATA", str(named))
-    assert load().source == f"the folder {named}"
-    assert load(given).source == f"the folder {given}"
+    assert load().source == f"the folder {named.name}"
+    assert load(given).source == f"the folder {given.name}"
     monkeypatch.setenv("SMIDGEN_DATA", "")
-    assert load().source == f"the folder {cache}"
+    assert load().source == f"the folder {cache.name}"
 
 
 @pytest.mark.parametrize("says", ["--data-dir", "SMIDGEN_DATA"])
@@ -142,7 +142,7 @@ def test_what_the_cache_lacks_is_downloaded(cache: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(sources, "download", fake)
     assert load().source == "downloaded from one.example and two.example"
     assert asked == [f"{name}.gz" for name in CONTENTS if name != IMAGES]
-    assert load().source == f"the folder {cache}"
+    assert load().source == f"the folder {cache.name}"
     assert len(asked) == 3
 
 

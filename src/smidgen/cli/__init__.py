@@ -135,6 +135,17 @@ def _add_where(parser: argparse.ArgumentParser) -> None:
         "--skip-bad", action="store_true", help="leave out pictures that cannot be read"
     )
     parser.add_argument("--quiet", action="store_true", help="print the verdict only")
+    parser.add_argument(
+        "--live", action="store_true", help="show the curves in a browser on this machine, too"
+    )
+    parser.add_argument(
+        "--track",
+        action="append",
+        choices=["tensorboard", "trackio"],
+        default=[],
+        help="write the curves for TensorBoard (into the run's folder) or trackio (into its local "
+        "database), too; may be given twice; needs smidgen[track]",
+    )
     _add_data_dir(parser)
     _add_device(parser)
 
@@ -181,7 +192,7 @@ def _train(given: argparse.Namespace) -> int:
 def _run(
     experiment: Experiment, given: argparse.Namespace, dataset: "Dataset | None" = None
 ) -> int:
-    from smidgen.cli.display import Display
+    from smidgen.cli.watch import watching
     from smidgen.report import result_text, verdict_text
     from smidgen.run import Where, run
 
@@ -193,8 +204,9 @@ def _run(
         threads=given.threads,
         skip_bad=given.skip_bad,
     )
-    with Display(experiment.train.epochs, quiet=given.quiet).live() as listener:
-        outcome = run(experiment, where, listener, dataset)
+    with watching(experiment, given) as watch:
+        outcome = run(experiment, where, watch.listener, dataset)
+        watch.result = verdict_text(outcome.verdict)
     if outcome.record is None:
         print("stopped before training: the budget cannot be kept")
     else:

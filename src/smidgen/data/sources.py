@@ -159,16 +159,16 @@ def find(source: BuiltIn, folder: Path | None, patience: float) -> tuple[Path, s
     try:
         if folder is not None:
             place = _place_in(folder, "--data-dir", source)
-            return place, f"the folder {place}"
+            return place, f"the folder {place.resolve().name}"
         if named := os.environ.get("SMIDGEN_DATA"):
             place = _place_in(Path(named), "SMIDGEN_DATA", source)
-            return place, f"the folder {place}"
+            return place, f"the folder {place.resolve().name}"
         cache = cache_folder(source.folders[0])
         missing = _missing(cache, source)
     except OSError as error:
         raise DataError(f"{error.filename} cannot be read: {error.strerror}.") from error
     if not missing:
-        return cache, f"the folder {cache}"
+        return cache, f"the folder {cache.name}"
     hosts = download([file.packed for file in missing], cache, source.mirrors, patience=patience)
     return cache, f"downloaded from {' and '.join(hosts)}"
 

@@ -69,10 +69,7 @@ def _probed(
     return measured, (*notes, PROBED)
 
 
-PROBED = (
-    "Receptive fields marked * are measured by a probe of the middle output; the borders of the "
-    "image cut them off."
-)
+PROBED = "Receptive fields marked * are measured by a probe; the borders of the image cut them off."
 
 
 def check_output(profile: Profile, num_classes: int) -> None:

@@ -114,15 +114,14 @@ def trace(module: nn.Module, input_shape: Shape) -> Trace:
         raise ModelError("The network has lazy layers; call it once on an image, then profile it.")
     generator = torch.Generator().manual_seed(0)
     image = torch.rand(1, *input_shape, generator=generator)  # (batch, *input_shape)
-    substitutes = {name: p.detach().to("cpu") for name, p in module.named_parameters()}
+    substitutes = stand_ins(module)
     weights = tuple(
         Weight(name, p.numel(), p.requires_grad, _storage(substitutes[name]))
         for name, p in module.named_parameters()
     )
-    substitutes |= {name: b.detach().to("cpu", copy=True) for name, b in module.named_buffers()}
     recorder = _Recorder()
     output: Any = None
-    with _undisturbed(module), recorder.watching(module):
+    with undisturbed(module), recorder.watching(module):
         try:
             with torch.no_grad(), recorder:
                 output = functional_call(module, substitutes, (image,))
@@ -147,8 +146,15 @@ def trace(module: nn.Module, input_shape: Shape) -> Trace:
     )
 
 
+def stand_ins(module: nn.Module) -> dict[str, Tensor]:
+    """Its parameters and buffers on the CPU, by name; buffers are copies, which may change."""
+    parameters = {name: p.detach().to("cpu") for name, p in module.named_parameters()}
+    buffers = {name: b.detach().to("cpu", copy=True) for name, b in module.named_buffers()}
+    return parameters | buffers
+
+
 @contextmanager
-def _undisturbed(module: nn.Module) -> Iterator[None]:
+def undisturbed(module: nn.Module) -> Iterator[None]:
     """Eval mode and plain attention while it lasts; afterwards everything is as it was."""
     training = {part: part.training for part in module.modules()}
     fast_path = torch.backends.mha.get_fastpath_enabled()

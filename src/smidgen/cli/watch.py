@@ -1,0 +1,61 @@
+"""Who watches a run: the terminal, and a live page and sinks where they are asked for."""
+
+import argparse
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from smidgen.cli.display import Display
+from smidgen.config import Experiment
+from smidgen.live import LivePage
+from smidgen.run import Listener, together
+from smidgen.track import tracked
+from smidgen.training import Progress
+
+
+@dataclass(slots=True)
+class Watch:
+    """The listener of a run, and in the end its result in words."""
+
+    listener: Listener
+    result: str = "The run was interrupted, or stopped by an error."
+
+
+@contextmanager
+def watching(experiment: Experiment, given: argparse.Namespace) -> Iterator[Watch]:
+    """What --quiet, --live and --track ask for, for as long as the context lasts.
+
+    Raises:
+        ConfigError: a sink's package is not installed.
+    """
+    watch = Watch(Listener())
+    with ExitStack() as stack:
+        listeners = stack.enter_context(tracked(given.track))
+        page = LivePage() if given.live else None
+        if page is not None:
+            page.describe(
+                f"{experiment.name}, seed {given.seed}",
+                experiment.budget.min_accuracy,
+                experiment.train.epochs,
+            )
+            stack.callback(lambda: page.close(watch.result))
+            print(f"live: {page.start()}", flush=True)
+            listeners.append(_listener(page))
+        display = Display(experiment.train.epochs, quiet=given.quiet)
+        listeners.append(stack.enter_context(display.live()))
+        watch.listener = together(*listeners)
+        yield watch
+
+
+def _listener(page: LivePage) -> Listener:
+    def batch(step: Progress) -> None:
+        page.progress(
+            step.epoch,
+            step.batch,
+            step.num_batches,
+            step.running.loss,
+            step.running.accuracy,
+            step.images_per_second,
+        )
+
+    return Listener(batch=batch, epoch=page.note)
