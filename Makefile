@@ -2,11 +2,13 @@
 # make test:       set everything up, run the quick tests
 # make check:      format, lint, types, imports and the quick tests: what CI runs
 # make slow:       the long tests, real trainings among them: what CI runs after that
+# make notebook:   start Jupyter on the notebooks
+# make notebooks:  run each notebook from its text and write it again, outputs included
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: quickstart test check slow lock
+.PHONY: quickstart test check slow lock notebook notebooks
 
 quickstart: .venv/ready
 	$(BIN)/smidgen quickstart
@@ -23,6 +25,17 @@ check: .venv/ready
 
 slow: .venv/ready
 	$(BIN)/pytest -m slow
+
+notebook: .venv/notebook
+	$(BIN)/jupyter lab notebooks
+
+notebooks: .venv/notebook
+	$(BIN)/python notebooks/build.py
+
+# What Jupyter needs, beside the torch that is there.
+.venv/notebook: .venv/ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --no-build-isolation --editable '.[notebook]'
+	touch $@
 
 # The environment, made again when what it holds has changed.
 .venv/ready: requirements.lock pyproject.toml

@@ -36,6 +36,8 @@ def build(path: Path) -> None:
     for number, cell in enumerate(notebook.cells, start=1):
         cell["id"] = f"cell-{number}"
         cell.metadata = {}
+        for output in cell.get("outputs", []):
+            output.get("data", {}).pop("image/jpeg", None)  # the same picture again, with losses
     nbformat.validate(notebook)
     nbformat.write(notebook, path.with_suffix(".ipynb"))
 

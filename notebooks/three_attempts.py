@@ -24,6 +24,10 @@ if importlib.util.find_spec("smidgen") is None:
 
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "smidgen"], check=True)
 
+from smidgen.startup import settle_threads
+
+settle_threads()  # before anything loads torch: threads that wait sleep instead of spin
+
 # %% [markdown]
 # ## The budget
 #
@@ -51,7 +55,7 @@ from smidgen import (
 from smidgen.report import percent, read_run, write_comparison
 from smidgen.run import Outcome, prepare
 
-EPOCHS, ACCURACY = {"digits": (20, 0.97), "mnist": (12, 0.99)}[DATA]
+EPOCHS, ACCURACY = {"digits": (20, 0.97), "mnist": (12, 0.993)}[DATA]
 budget = Budget(max_params=7_999, max_epochs=EPOCHS, min_accuracy=ACCURACY)
 dataset = smidgen.load(Data(name=DATA))
 print(f"{DATA}: {len(dataset.train):,} to train on, {len(dataset.validation):,} to choose by")
@@ -90,16 +94,16 @@ first = Experiment(
     name="attempt-1-bulky",
     target="Learn the data at all.",
     budget=budget,
-    model=Model(chain="16 32 M 32 64 M F"),
+    model=Model(chain="16 16 M 32 32 M F"),
     data=Data(name=DATA),
     train=plain,
 )
 first_outcome = attempt(first)
 
 # %% [markdown]
-# **Result.** The budget stops it before a single step: the network is five times too large, and
-# no time is spent on it. To learn something from it all the same, it is trained once without the
-# limit on parameters.
+# **Result.** The budget stops it before a single step: the network is nearly three times too
+# large, and no time is spent on it. To learn something from it all the same, it is trained once
+# without the limit on parameters.
 
 # %%
 first = dataclasses.replace(first, budget=dataclasses.replace(budget, max_params=None))
@@ -109,9 +113,9 @@ first_outcome = attempt(first)
 print(smidgen.summary(first_outcome.record.profile))
 
 # %% [markdown]
-# **Analysis.** Training accuracy is above the others: it learns its images by heart. The table
-# says where the size is: two thirds of the parameters stand in two layers, the widest convolution
-# and the fully connected one.
+# **Analysis.** Every training image is right, and one test image in twenty is not: it learns its
+# images by heart. The table says where the size is: two thirds of the parameters stand in two
+# layers, the last convolution and the fully connected one.
 
 # %% [markdown]
 # ## Attempt 2: the same, narrower
@@ -123,18 +127,19 @@ second = Experiment(
     name="attempt-2-narrow",
     target="Inside the budget, by fewer channels alone.",
     budget=budget,
-    model=Model(chain="4 8 M 8 16 M F"),
+    model=Model(chain="4 4 M 8 8 M F"),
     data=Data(name=DATA),
     train=plain,
 )
 second_outcome = attempt(second)
 
 # %% [markdown]
-# **Result.** A ninth of the parameters, and hardly less accuracy: size was not what was missing.
+# **Result.** A ninth of the parameters, far inside the limit, and some points of accuracy gone.
 #
-# **Analysis.** Two things are left. More than half of what it has goes into the fully connected
-# layer, which ties every class to every place of the map. And training accuracy is still far
-# above the rest: it sees too few images, so it should see them differently each time.
+# **Analysis.** Two things stand out. More than half of the parameters go into the fully connected
+# layer, which ties every class to every place of the map. And every training image is still
+# right: it is not too small to learn them, it sees too few of them, so it should see them
+# differently each time.
 
 # %% [markdown]
 # ## Attempt 3: another shape, another recipe
@@ -152,7 +157,7 @@ third = Experiment(
     model=Model(chain="8 8 M 14 14 14 16 G"),
     data=Data(
         name=DATA,
-        augment=Augment(rotate=12, translate=0.07, scale=0.1, shear=0.2, clean_epochs=1),
+        augment=Augment(rotate=12, translate=0.07, scale=0.1, shear=0.2),
     ),
     train=dataclasses.replace(
         plain,
@@ -170,9 +175,9 @@ third_outcome = attempt(third)
 # %% [markdown]
 # **Result.** Inside the budget, on all counts.
 #
-# **Analysis.** Training accuracy is no longer above the others: the images it learns from are
-# harder than those it is scored on. Two things changed at once, so this run alone does not say
-# which of them did it; exchange one of them and run the cell again.
+# **Analysis.** Training accuracy is no longer above validation accuracy: the images it learns
+# from are harder than those it is scored on. Two things changed at once, so this run alone does
+# not say which of them did it; exchange one of them and run the cell again.
 
 # %% [markdown]
 # ## Side by side

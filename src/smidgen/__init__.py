@@ -38,7 +38,9 @@ if TYPE_CHECKING:
     from smidgen.report import verdict_text as verdict_text
     from smidgen.run import Listener as Listener
     from smidgen.run import Where as Where
-    from smidgen.run import run as train  # noqa: F401
+    from smidgen.run import run as _run
+
+    train = _run
 
 __version__ = "0.1.0"
 

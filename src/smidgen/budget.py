@@ -83,7 +83,7 @@ class Budget:
         fraction) are judged where they are given. A figure equal to its limit is inside.
 
         Raises:
-            ConfigError: a limit needs a profile, and `network` is none.
+            ConfigError: `network` is neither, or has lazy layers, or a limit needs a profile.
         """
         figures: dict[str, float | None] = {"max_epochs": epochs, "min_accuracy": accuracy}
         figures |= self._figures(network)
@@ -105,15 +105,20 @@ class Budget:
                 "max_weight_bytes": network.weight_bytes,
                 "max_activation_bytes": network.peak_activation_bytes,
             }
+        if not hasattr(network, "parameters"):
+            raise ConfigError(
+                f"a budget checks a profile or a torch module, not a {type(network).__name__}."
+            )
         for name in ("max_macs", "max_weight_bytes", "max_activation_bytes"):
             if getattr(self, name) is not None:
                 raise ConfigError(
                     f"budget.{name} needs a profile: give smidgen.profile(network, input_shape) "
                     "instead of the network."
                 )
-        if not hasattr(network, "parameters"):
+        parameters = list(network.parameters())  # torch lists a shared one once
+        if any(hasattr(parameter, "materialize") for parameter in parameters):
             raise ConfigError(
-                f"a budget checks a profile or a torch module, not a {type(network).__name__}."
+                "the network has lazy layers, whose parameters are not known yet; call it once on "
+                "an image, then check it."
             )
-        # torch lists a shared parameter once
-        return {"max_params": sum(p.numel() for p in network.parameters())}
+        return {"max_params": sum(parameter.numel() for parameter in parameters)}

@@ -47,23 +47,42 @@ def test_a_field_is_cut_off_at_the_border() -> None:
 
 
 def test_what_sees_nothing_or_gives_no_tensor_is_left_out() -> None:
-    class Pair(nn.Module):
-        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-            return x, x
-
     net = Function(
-        lambda m, x: m.seen(m.pair(x)[0] + m.blind(torch.ones_like(x))),
-        pair=Pair(),
+        lambda m, x: m.seen(m.named(x)["x"] + m.two(x)[0] + m.blind(torch.ones_like(x))),
+        named=Function(lambda m, x: {"x": x}),
+        two=Function(lambda m, x: (m.inner(x), x.amax()), inner=nn.Conv2d(1, 1, 5, padding=2)),
         blind=nn.Conv2d(1, 1, 3, padding=1),
         seen=nn.Conv2d(1, 1, 3),
         unused=nn.Conv2d(1, 1, 3),
     )
-    assert probe(net, (1, 9, 9)) == {"seen": (3, 3)}
+    assert probe(net, (1, 9, 9)) == {"two.inner": (5, 5), "seen": (7, 7)}
 
 
 def test_a_module_that_is_called_twice_counts_as_of_its_last_call() -> None:
     conv = nn.Conv2d(1, 1, 3)
     assert probe(nn.Sequential(conv, nn.ReLU(), conv), SIDES) == {"0": (5, 5), "1": (3, 3)}
+
+
+def test_channels_may_stand_anywhere() -> None:
+    net = nn.Sequential(
+        nn.Conv2d(1, 4, (3, 5)),
+        Function(lambda m, x: m.norm(x.permute(0, 2, 3, 1)), norm=nn.LayerNorm(4)),
+        Function(lambda m, x: m.attend(x.flatten(1, 2)), attend=nn.Linear(4, 4)),
+    )
+    found = probe(net, (1, 20, 30))
+    assert found == {"0": (3, 5), "1.norm": (3, 5), "2.attend": (3, 5)}
+
+
+def test_attention_gives_its_output_first() -> None:
+    net = Function(
+        lambda m, x: m.attend(*[m.conv(x).flatten(2).transpose(1, 2)] * 3),
+        conv=nn.Conv2d(1, 4, 4, stride=4),
+        attend=nn.MultiheadAttention(4, 2, batch_first=True),
+    )
+    found = probe(Function(lambda m, x: m.net(x)[0], net=net), (1, 16, 24))
+    assert found["net.conv"] == (4, 4)
+    # its last projection is a part whose function is called, not the part itself
+    assert set(found) == {"net.conv"}
 
 
 def test_nothing_of_the_network_changes() -> None:

@@ -101,8 +101,8 @@ def test_pairs_in_the_rows() -> None:
     [
         (lambda m, x: nn.functional.interpolate(x, scale_factor=2), "upsample_nearest2d", (1, 1)),
         (lambda m, x: x.flip(2), "flip", (1, 1)),
-        (lambda m, x: x + x.new_zeros(x.shape).copy_(x)[:, :, :, [0]], "index", (1, 11)),
-        (lambda m, x: nn.functional.pixel_unshuffle(x, 2), "pixel_unshuffle", (2, 2)),
+        (lambda m, x: x + x.new_zeros(x.shape).copy_(x)[:, :, :, [0]], "index", (1, 20)),
+        (lambda m, x: nn.functional.pixel_unshuffle(x, 2), "pixel_unshuffle", (1, 1)),
         (lambda m, x: x.reshape(1, 2, 6, 4, 20), "view", None),  # takes one image only
     ],
 )

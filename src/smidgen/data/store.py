@@ -302,8 +302,9 @@ def _notes(written: _Written) -> list[str]:
     if written.twin is not None:
         other, first = written.twin
         notes.append(
-            f"{written.twins:,} test images are among the training images too, as {other}, which "
-            f"shows the same as {first}: the test score is too good by what was learnt of them."
+            f"{written.twins:,} test image{'s are' if written.twins > 1 else ' is'} among the "
+            f"training images too, as {other}, which shows the same as {first}: the test score is "
+            "too good by what was learnt of them."
         )
     return notes
 

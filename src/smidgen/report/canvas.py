@@ -2,6 +2,7 @@
 
 import io
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -49,7 +50,7 @@ def as_svg(figure: "Figure", alt: str) -> str:
     import matplotlib
 
     buffer = io.StringIO()
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(_STYLE), _any_script():
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :].replace(INK, "currentColor")
@@ -65,11 +66,19 @@ def as_png(figure: "Figure") -> bytes:
     import matplotlib
 
     buffer = io.BytesIO()
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(_STYLE), _any_script():
         figure.savefig(
             buffer, format="png", dpi=120, facecolor="white", metadata={"Software": None}
         )
     return buffer.getvalue()
+
+
+@contextmanager
+def _any_script() -> Iterator[None]:
+    """Letters that matplotlib's font has not are boxes in a PNG, without a word; a page has them."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
+        yield
 
 
 def hash_of(text: str) -> int:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 Table = tuple[tuple[int, ...], ...]
 
+_LETTERS = 25  # of a class name beside a picture
+_SIDE = 96  # pixels of an image on a page: more would not be seen, but make it large
+
 
 def loss_curves(epochs: Sequence[Epoch]) -> "Figure":
     """Cross-entropy by epoch, on a logarithmic axis."""
@@ -85,6 +88,16 @@ def pictures(rows: Sequence[NDArray[np.uint8]], names: Sequence[str]) -> "Figure
         return figure
 
 
+def names(classes: Sequence[str]) -> list[str]:
+    """Class names as labels: the middle of long ones is left out, and none is taken for a formula.
+
+    >>> names(["cat", "$5", "a dog that is not a cat, but a dog"])
+    ['cat', '\\\\$5', 'a dog that is…t, but a dog']
+    """
+    short = [name if len(name) <= _LETTERS else f"{name[:13]}…{name[-11:]}" for name in classes]
+    return [name.replace("$", r"\$") for name in short]
+
+
 def confusion(table: Table, classes: Sequence[str]) -> "Figure":
     """Test images by true class (row) and predicted class (column); errors stand out."""
     side = min(9.0, max(4.6, 2.2 + 0.42 * len(classes)))
@@ -98,8 +111,8 @@ def confusion(table: Table, classes: Sequence[str]) -> "Figure":
         axes.set(
             xticks=range(len(classes)),
             yticks=range(len(classes)),
-            xticklabels=classes,
-            yticklabels=classes,
+            xticklabels=names(classes),
+            yticklabels=names(classes),
             xlabel="taken for",
             ylabel="is",
             title="Confusion matrix",
@@ -134,7 +147,7 @@ def class_accuracy(table: Table, classes: Sequence[str]) -> "Figure":
             axes.text(share, place, f" {share:.2f}", va="center", fontsize=8)
         axes.set(
             yticks=range(len(classes)),
-            yticklabels=classes,
+            yticklabels=names(classes),
             xlim=(max(0, shares.min() - 1.5), 100 + (101.5 - shares.min()) * 0.12),
             xlabel="accuracy, %",
             title="Accuracy by class",
@@ -167,7 +180,7 @@ def most_wrong(
                 likely[-1] = label
             colours = [COLOURS[2] if c == label else COLOURS[1] for c in likely]
             bars.barh(range(len(likely)), [100 * share[c] for c in likely], color=colours)
-            bars.set(yticks=range(len(likely)), yticklabels=[classes[c] for c in likely])
+            bars.set(yticks=range(len(likely)), yticklabels=names([classes[c] for c in likely]))
             bars.set(xlim=(0, 100), xticks=[0, 100])
             bars.tick_params(labelsize=8, length=0)
             bars.invert_yaxis()
@@ -283,7 +296,9 @@ def whole_numbers(axes: "Axes") -> None:
 
 
 def _side_by_side(images: NDArray[np.uint8], gap: int = 1) -> NDArray[np.uint8]:
-    """Images (n, channels, height, width) in a row, (height, width, 1 or 3)."""
+    """Images (n, channels, height, width) in a row, (height, width, 1 or 3), large ones thinned."""
+    step = -(-max(images.shape[2:]) // _SIDE)
+    images = images[:, :, ::step, ::step]
     n, channels, height, width = images.shape
     canvas_ = np.full((height, n * (width + gap) - gap, channels), 128, dtype=np.uint8)
     for place, image in enumerate(images):

@@ -1,0 +1,193 @@
+"""What people import: these names, these meanings, and nothing heavy before it is used."""
+
+import subprocess
+import sys
+import typing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import smidgen
+from smidgen import Budget, SmidgenError
+from smidgen.budget import Profiled
+from smidgen.errors import ConfigError
+
+if typing.TYPE_CHECKING:
+    from smidgen.data import Dataset
+
+NAMES = """
+Augment Average Budget Data Experiment Listener Model Optimizer Schedule SmidgenError Train Verdict
+Where __version__ check find_experiment format_experiment load normalize parse_experiment predict
+profile read_experiment read_record summary train verdict_text
+"""
+
+
+def small() -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(1, 4, 3, stride=3), nn.Flatten(), nn.Linear(4 * 81, 10))
+
+
+# ------------------------------------------------------------------------------------------- names
+
+
+def test_the_names_are_these() -> None:
+    assert sorted(smidgen.__all__) == sorted(NAMES.split())
+    assert set(dir(smidgen)) == set(smidgen.__all__)
+    assert len(set(smidgen.__all__)) == len(smidgen.__all__)
+
+
+@pytest.mark.parametrize("name", NAMES.split())
+def test_each_name_is_there_and_documented(name: str) -> None:
+    found = getattr(smidgen, name)
+    assert getattr(smidgen, name) is found
+    if name != "__version__":
+        assert callable(found)
+        assert len(found.__doc__ or "") > 20
+        assert found.__module__.startswith("smidgen")
+
+
+def test_another_name_is_none_of_them() -> None:
+    with pytest.raises(AttributeError, match=r"module 'smidgen' has no attribute 'fit'"):
+        smidgen.fit  # noqa: B018
+
+
+def test_importing_it_is_light_and_stars_give_all() -> None:
+    program = """
+import sys
+import smidgen
+from smidgen import Budget
+heavy = {"torch", "numpy", "matplotlib", "sklearn", "PIL", "safetensors", "rich", "jinja2"}
+print(sorted(heavy & set(sys.modules)))
+class Counted:
+    num_params, macs, weight_bytes, peak_activation_bytes = 5, 6, 7, 8
+print(Budget(max_params=5, max_macs=5).check(Counted()).passed, "torch" in sys.modules)
+from smidgen import *
+print(train.__name__, "torch" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("[]\nFalse False\nrun True\n", "")
+
+
+def test_it_is_typed() -> None:
+    assert smidgen.__file__ is not None
+    assert (Path(smidgen.__file__).parent / "py.typed").is_file()
+    for function in (smidgen.train, smidgen.check, smidgen.profile, smidgen.predict):
+        hints = function.__annotations__
+        assert "return" in hints
+        assert set(function.__code__.co_varnames[: function.__code__.co_argcount]) <= set(hints)
+
+
+# -------------------------------------------------------------------------------- train and check
+
+
+def test_training_and_checking_are_a_line_each(
+    tiny: smidgen.Experiment,
+    digits: "Dataset",
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("smidgen.run.write_report", lambda *_: None)
+    text = smidgen.format_experiment(tiny)
+    assert smidgen.parse_experiment(text) == tiny
+    Path("tiny.toml").write_text(text)
+    experiment = smidgen.find_experiment("tiny.toml")
+    epochs: list[int] = []
+    listener = smidgen.Listener(epoch=lambda epoch: epochs.append(epoch.epoch))
+    outcome = smidgen.train(experiment, smidgen.Where(seed=3, threads=1), listener)
+    assert outcome.folder == Path("runs/tiny/seed-3")
+    assert outcome.record == replace(smidgen.read_record(outcome.folder))
+    assert outcome.verdict.passed
+    assert epochs == [1, 2]
+    found = smidgen.check(outcome.folder)
+    assert found.passed
+    assert found.record == outcome.record
+    assert smidgen.verdict_text(found.verdict).startswith("verdict: inside the budget")
+
+
+def test_over_the_budget_nothing_is_trained(tiny: smidgen.Experiment, tmp_path: Path) -> None:
+    over = replace(tiny, budget=Budget(max_params=10))
+    outcome = smidgen.train(over, smidgen.Where(out=tmp_path / "runs"))
+    assert (outcome.folder, outcome.record, outcome.verdict.passed) == (None, None, False)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_mistakes_have_one_root(tmp_path: Path) -> None:
+    with pytest.raises(SmidgenError, match="is neither a TOML file nor an experiment"):
+        smidgen.find_experiment("gap-7k")
+    with pytest.raises(SmidgenError, match="is not a finished run"):
+        smidgen.check(tmp_path)
+    with pytest.raises(SmidgenError, match=r"data.name is 'emoji'"):
+        smidgen.load(smidgen.Data(name="emoji"))
+    with pytest.raises(SmidgenError, match=r"got \(3, 28, 28\); it wants 1 channels"):
+        smidgen.profile(small(), (3, 28, 28))
+
+
+# ------------------------------------------------------------------------------------------ budget
+
+
+def test_a_budget_checks_a_network_alone() -> None:
+    count = 40 + 324 * 10 + 10
+    assert Budget(max_params=count).check(small()).passed
+    verdict = Budget(max_params=count - 1).check(small())
+    assert not verdict.passed
+    [limit] = verdict.limits
+    assert (limit.limit, limit.bound, limit.figure) == ("max_params", count - 1, count)
+
+
+def test_shared_and_frozen_parameters_count_once_and_all_the_same() -> None:
+    conv = nn.Conv2d(4, 4, 3)
+    net = nn.Sequential(conv, conv).requires_grad_(False)
+    assert Budget(max_params=148).check(net).limits[0].figure == 148
+    assert smidgen.profile(net, (4, 9, 9)).num_params == 148
+
+
+def test_a_budget_checks_a_profile() -> None:
+    found = smidgen.profile(small(), (1, 28, 28))
+    assert isinstance(found, Profiled)
+    budget = Budget(
+        max_params=found.num_params,
+        max_macs=found.macs - 1,
+        max_weight_bytes=found.weight_bytes,
+        max_activation_bytes=found.peak_activation_bytes,
+        max_epochs=3,
+        min_accuracy=0.9,
+    )
+    verdict = budget.check(found)
+    assert [limit.limit for limit in verdict.limits if not limit.passed] == ["max_macs"]
+    assert len(verdict.limits) == 4  # epochs and accuracy are not known yet
+    verdict = budget.check(found, epochs=4, accuracy=0.9)
+    failed = [limit.limit for limit in verdict.limits if not limit.passed]
+    assert sorted(failed) == ["max_epochs", "max_macs"]
+    assert len(verdict.limits) == 6
+    assert smidgen.summary(found).count("\n") > 5
+
+
+def test_without_limits_everything_passes() -> None:
+    assert Budget().check(small()).passed
+    assert Budget().check(small()).limits == ()
+
+
+@pytest.mark.parametrize("limit", ["max_macs", "max_weight_bytes", "max_activation_bytes"])
+def test_what_a_network_alone_does_not_tell_needs_a_profile(limit: str) -> None:
+    budget = smidgen.Budget(**{limit: 10})
+    with pytest.raises(ConfigError, match=rf"budget.{limit} needs a profile: give smidgen.profile"):
+        budget.check(small())
+
+
+@pytest.mark.parametrize(
+    ("other", "kind"),
+    [(7_999, "int"), (None, "NoneType"), (torch.zeros(3), "Tensor"), ({"num_params": 3}, "dict")],
+)
+@pytest.mark.parametrize("budget", [Budget(max_params=8_000), Budget(max_macs=8_000)])
+def test_what_is_no_network_is_refused(budget: Budget, other: object, kind: str) -> None:
+    with pytest.raises(ConfigError, match=f"checks a profile or a torch module, not a {kind}"):
+        budget.check(other)
+
+
+def test_lazy_layers_are_no_figure_yet() -> None:
+    net = nn.Sequential(nn.Flatten(), nn.LazyLinear(10))
+    with pytest.raises(SmidgenError, match="lazy layers"):
+        Budget(max_params=8_000).check(net)
