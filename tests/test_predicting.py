@@ -219,3 +219,14 @@ def test_nothing_is_classified_where_one_picture_is_missing(
         predict(finished_folder, [good, tmp_path / "none.png"])
     with pytest.raises(RecordError, match="is not a finished run"):
         predict(tmp_path, [good])
+
+
+def test_paper_that_is_lit_unevenly_is_no_drawing() -> None:
+    light = np.linspace(0.45, 0.9, 90)[None, :] + np.linspace(0, 0.08, 60)[:, None]
+    even, uneven = np.full((60, 90), 0.8), light.copy()
+    for paper in (even, uneven):
+        paper[15:45, 40:46] *= 0.2
+    same = as_digit(even.astype(np.float32), 28, 28).astype(int)
+    drawn = as_digit(uneven.astype(np.float32), 28, 28).astype(int)
+    assert np.abs(drawn - same).max() < 60
+    assert ((drawn > 0) == (same > 0)).all()

@@ -16,7 +16,10 @@ from smidgen.starter import write_starter
 def test_it_has_an_experiment_a_readme_and_a_workflow(tmp_path: Path) -> None:
     paths = write_starter(tmp_path / "new" / "net", "my net", action="someone/smidgen@v9")
     names = {path.relative_to(tmp_path / "new" / "net").as_posix() for path in paths}
-    assert names == {"experiment.toml", "README.md", ".gitignore", ".github/workflows/smidgen.yml"}
+    assert names == {
+        *("experiment.toml", "model.py", "README.md", ".gitignore"),
+        ".github/workflows/smidgen.yml",
+    }
     workflow = (tmp_path / "new/net/.github/workflows/smidgen.yml").read_text("utf-8")
     assert "- uses: someone/smidgen@v9\n" in workflow
     assert not any("$" in path.read_text("utf-8") for path in paths)

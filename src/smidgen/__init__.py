@@ -1,4 +1,4 @@
-"""smidgen finds, trains, proves and ships image classifiers that must stay small.
+"""smidgen trains image classifiers that must stay small, inside a budget, and proves it.
 
 import smidgen
 

@@ -67,15 +67,16 @@ def as_digit(grey: NDArray[np.float32], height: int, width: int) -> NDArray[np.u
     """The drawing in the manner of MNIST: bright on black, (height, width).
 
     What most of the border shows is the paper, so dark on bright is turned round. A picture of
-    another size than the network's has its drawing cut out, scaled so that its longer side takes
-    20 of 28 parts of the frame, and centred by its centre of mass.
+    another size than the network's has its drawing cut out of the paper, which may be lit
+    unevenly, scaled so that its longer side takes 20 of 28 parts of the frame, and centred by its
+    centre of mass.
     (LeCun, Cortes, Burges: The MNIST database.)
     """
-    border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
-    paper = float(np.median(border))
     if grey.shape == (height, width):
-        return np.round((grey if paper < 0.5 else 1 - grey) * 255).astype(np.uint8)
-    ink = np.abs(grey - paper)
+        border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
+        bright = float(np.median(border)) >= 0.5
+        return np.round((1 - grey if bright else grey) * 255).astype(np.uint8)
+    ink = np.abs(grey - _paper(grey))
     ink = np.clip(ink / max(float(ink.max()), 1e-6), 0, 1)
     ink[ink < _INK] = 0  # the grain of paper
     rows, columns = np.flatnonzero(ink.any(1)), np.flatnonzero(ink.any(0))
@@ -97,6 +98,28 @@ def as_digit(grey: NDArray[np.float32], height: int, width: int) -> NDArray[np.u
     )
     frame[top : top + size[0], left : left + size[1]] = drawing
     return frame
+
+
+def _paper(grey: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The paper's brightness at each pixel: the plane that fits the border best.
+
+    Fitted twice, the second time without what is far from the first plane: a stroke at the edge.
+    """
+    height, width = grey.shape
+    rows, columns = np.mgrid[0:height, 0:width]
+    edge = (rows == 0) | (rows == height - 1) | (columns == 0) | (columns == width - 1)
+    places = np.stack([np.ones(edge.sum()), rows[edge], columns[edge]], 1)
+    shades = grey[edge]
+    near = np.abs(shades - np.median(shades)) <= 0.25
+    for _ in range(2):
+        plane = np.linalg.lstsq(places[near], shades[near], rcond=None)[0]
+        near = np.abs(shades - places @ plane) <= 0.1
+        if near.sum() < 3:
+            break
+    paper: NDArray[np.float32] = (plane[0] + plane[1] * rows + plane[2] * columns).astype(
+        np.float32
+    )
+    return paper
 
 
 def _centre(drawing: NDArray[np.uint8]) -> tuple[float, float]:

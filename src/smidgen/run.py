@@ -266,8 +266,9 @@ def restore(folder: Path, record: RunRecord) -> nn.Module:
     except safetensors.SafetensorError as error:
         raise RecordError(f"{path} is damaged: {error}.") from None
     except RuntimeError as error:
-        first = str(error).splitlines()[0].rstrip(":")
-        raise RecordError(f"{path} holds the weights of another network: {first}.") from None
+        lines = str(error).splitlines()  # a heading, then what does not fit
+        what = lines[min(1, len(lines) - 1)].strip().rstrip(".")
+        raise RecordError(f"{path} holds the weights of another network: {what}.") from None
     return network.eval()
 
 

@@ -441,13 +441,18 @@ def test_an_interruption_is_exit_130(
     assert left == ["experiment.toml"]
 
 
-def test_a_bug_keeps_its_traceback(tiny_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_keeps_its_traceback_and_is_no_missed_budget(
+    tiny_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def fail(*_: Any, **__: Any) -> None:
         raise ZeroDivisionError
 
     monkeypatch.setattr("smidgen.run.train", fail)
-    with pytest.raises(ZeroDivisionError):
-        main(["train", str(tiny_file), "--out", str(tiny_file.parent / "runs"), "--quiet"])
+    out = str(tiny_file.parent / "runs")
+    assert main(["train", str(tiny_file), "--out", out, "--quiet"]) == 70
+    error = capsys.readouterr().err
+    assert error.startswith("Traceback")
+    assert error.endswith("ZeroDivisionError\n")
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from smidgen.config import Optimizer
+from smidgen.errors import ModelError
 from smidgen.nets import REFERENCE
 from smidgen.nets.chain import build_chain
 from smidgen.training.optimizer import build_optimizer
@@ -95,3 +96,8 @@ def test_nesterov_makes_its_known_steps() -> None:
         optimizer.step()
         places.append(weight.weight.item())
     assert places == pytest.approx([-0.19, -0.19 - 0.1 * (1 + 0.9 * 1.9)])
+
+
+def test_a_network_that_cannot_learn_is_refused() -> None:
+    with pytest.raises(ModelError, match="no trainable parameters"):
+        build_optimizer(nn.Sequential(nn.Flatten()), Optimizer(name="sgd", lr=0.1))

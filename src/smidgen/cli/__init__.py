@@ -1,13 +1,15 @@
 """The command line: arguments in, one library call, print.
 
 Exit status: 0 done; 1 a budget was missed or a check failed; 2 the person can mend it, as one line
-says; 130 interrupted. What needs torch is imported inside the command that needs it.
+says; 70 a bug, with its traceback; 130 interrupted. What needs torch is imported inside the command
+that needs it.
 """
 
 import argparse
 import json
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,13 +44,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read our output has left, as in `smidgen ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except Exception:  # 1, Python's own status for it, says that a budget was missed
+        traceback.print_exc()
+        return 70
 
 
 def _parser() -> Parser:
     parser = Parser(
         prog="smidgen",
-        description="Find, train, prove and ship image classifiers that must stay small.",
-        epilog="Exit status: 0 done, 1 a budget was missed, 2 you can mend it, 130 interrupted.",
+        description="Train image classifiers that must stay small, and prove that they are.",
+        epilog="Exit status: 0 done, 1 a budget was missed, 2 you can mend it, 70 a bug, "
+        "130 interrupted.",
     )
     parser.add_argument("--version", action="version", version=f"smidgen {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")

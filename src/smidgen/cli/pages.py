@@ -84,5 +84,5 @@ def _init(given: argparse.Namespace) -> int:
         print(f"wrote {path}")
     if given.action is None:
         print(f"put the repository of smidgen's action in place of {ACTION} in the workflow")
-    print("next: smidgen summary experiment.toml")
+    print(f"next: smidgen summary {given.folder / 'experiment.toml'}")
     return 0

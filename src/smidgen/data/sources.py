@@ -47,7 +47,15 @@ class SourceFile:
             digest = hashlib.sha256(content).hexdigest()
             _require_digest(digest, self.packed.sha256, path, title, mirror + self.packed.name)
         if path.name == self.packed.name:
-            content = decompress(content, str(path), self.num_bytes)
+            try:
+                content = decompress(content, str(path), self.num_bytes)
+            except DataError as error:
+                digest = hashlib.sha256(content).hexdigest()
+                raise DataError(
+                    f"{error} The SHA-256 of the file is {digest} instead of "
+                    f"{self.packed.sha256}. Delete it and get it again, from "
+                    f"{mirror}{self.packed.name} for one."
+                ) from None
         if self.sha256 is not None:
             digest = hashlib.sha256(content).hexdigest()
             _require_digest(digest, self.sha256, path, title, mirror + self.packed.name)

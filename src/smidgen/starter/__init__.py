@@ -1,4 +1,4 @@
-"""A starter repository: an experiment, a workflow that gates it, a README that fills itself.
+"""A starter repository: experiment, network, a workflow that gates it, a README that fills itself.
 
 It passes its own gate from the first push: the network is inside the budget before any training, no
 run is committed yet, and the README's section of results says so and is up to date.
@@ -17,6 +17,7 @@ ACTION = "OWNER/smidgen@v0.1.0"
 
 _FILES = {
     "experiment.toml": "experiment.toml",
+    "model.py": "model.py",
     "README.md": "README.md",
     ".gitignore": "gitignore",
     ".github/workflows/smidgen.yml": "smidgen.yml",

@@ -31,7 +31,7 @@ class Learner:
         """Learn from one batch; its mean loss and its scores (batch, classes) before the step.
 
         Raises:
-            ModelError: the batch is too small for a batch norm.
+            ModelError: the batch is too small for a batch norm, or forward fails.
         """
         for group in self.optimizer.param_groups:
             group["lr"] = lr
@@ -43,6 +43,9 @@ class Learner:
                     f"the network cannot learn from a batch of {len(images)}: {error}; a larger "
                     "train.batch_size helps."
                 ) from error
+            except RuntimeError as error:
+                first = str(error).strip().splitlines()[0]
+                raise ModelError(f"the network fails in training: {first}") from error
         # On log-probabilities, too: their log-softmax is what they are.
         loss = F.cross_entropy(scores.float(), labels, label_smoothing=self._smoothing)
         self.optimizer.zero_grad()

@@ -4,12 +4,16 @@ import torch
 from torch import nn
 
 from smidgen.config import Optimizer
+from smidgen.errors import ModelError
 
 
 def build_optimizer(network: nn.Module, settings: Optimizer) -> torch.optim.Optimizer:
     """The optimizer over all trainable parameters; weight decay leaves vectors and scalars alone.
 
     Biases and the scales and shifts of norms are the parameters of fewer than two dimensions.
+
+    Raises:
+        ModelError: the network has nothing to train.
     """
     parameters = [p for p in network.parameters() if p.requires_grad]
     groups = [
@@ -20,6 +24,8 @@ def build_optimizer(network: nn.Module, settings: Optimizer) -> torch.optim.Opti
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
+    if not groups:
+        raise ModelError("the network has no trainable parameters, so it cannot learn.")
     # fused: one pass over all parameters instead of one call for each operation on each of them
     if settings.name == "sgd":
         return torch.optim.SGD(
