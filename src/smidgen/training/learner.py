@@ -38,14 +38,13 @@ class Learner:
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self._half):
             try:
                 scores = self._forward(images)
-            except ValueError as error:  # of batch norm, which has no spread of a single value
+            except (RuntimeError, ValueError) as error:
+                first = (str(error).strip() or type(error).__name__).splitlines()[0]
+                few = "more than 1 value per channel" in first  # batch norm needs a spread
+                advice = "; a larger train.batch_size helps" if few else ""
                 raise ModelError(
-                    f"the network cannot learn from a batch of {len(images)}: {error}; a larger "
-                    "train.batch_size helps."
+                    f"the network cannot learn from a batch of {len(images)}: {first}{advice}."
                 ) from error
-            except RuntimeError as error:
-                first = str(error).strip().splitlines()[0]
-                raise ModelError(f"the network fails in training: {first}") from error
         # On log-probabilities, too: their log-softmax is what they are.
         loss = F.cross_entropy(scores.float(), labels, label_smoothing=self._smoothing)
         self.optimizer.zero_grad()
