@@ -123,8 +123,8 @@ class Evaluation:
     num_correct: int
     confusion: tuple[tuple[int, ...], ...]
     """Images by true class (row) and predicted class (column)."""
-    calibration: tuple[CalibrationBin, ...]
-    """Bins of the likeliest class's probability, from 0 to 1."""
+    calibration: tuple[CalibrationBin, ...] = ()
+    """Bins of the likeliest class's probability, from 0 to 1; none in an older record."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -7,10 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from smidgen.budget import Budget, Verdict
 from smidgen.config import Experiment
+from smidgen.record import Score
 from smidgen.report import read_run, write_comparison
-from smidgen.report.compare import changes, comparison_rows, pareto_front
+from smidgen.report.compare import _accuracy, changes, comparison_rows, pareto_front
 from smidgen.report.folder import RunFolder
+from smidgen.report.plots import style
 
 
 @pytest.fixture
@@ -42,7 +45,9 @@ def test_a_row_for_each_run_tells_its_record(run: RunFolder, tiny: Experiment) -
     assert run.record is not None
     assert first[1] == f"{run.record.profile.num_params:,}"
     assert first[-2:] == ("pass", "")
-    assert second[-1] == "the seed"
+    assert second[-1] == "nothing"
+    other = dataclasses.replace(run, record=dataclasses.replace(run.record, seed=4))
+    assert comparison_rows([run, other])[1][-1] == "the seed"
     assert third[1] == third[3] == "-"
     assert third[-2:] == ("not finished", "train.epochs 2 → 9")
 
@@ -96,3 +101,38 @@ def test_the_same_records_give_the_same_bytes(run: RunFolder, tmp_path: Path) ->
         (tmp_path / name).mkdir()
         pages.append(write_comparison([run, run], tmp_path / name).read_bytes())
     assert pages[0] == pages[1]
+
+
+def test_no_two_of_many_curves_look_alike() -> None:
+    assert len({tuple(sorted(style(number).items())) for number in range(36)}) == 36
+    pairs = {(style(number)["color"], style(number)["marker"]) for number in range(36)}
+    assert len(pairs) == 36
+
+
+def test_the_accuracy_axis_shows_where_every_run_ends(run: RunFolder) -> None:
+    lost = Score(loss=2.3, accuracy=0.1)
+    epochs = tuple(dataclasses.replace(e, train=lost, validation=lost) for e in run.epochs)
+    axes = _accuracy([run, dataclasses.replace(run, epochs=epochs)]).axes[0]
+    assert axes.get_ylim()[0] < 10
+
+
+def test_many_runs_are_named_by_numbers_and_their_target_once(
+    run: RunFolder, tmp_path: Path
+) -> None:
+    text = write_comparison([run] * 20, tmp_path).read_text()
+    assert "20. tiny, seed-3" in text
+    assert text.count(run.experiment.target) == 1
+    assert text.count("<h2>") == 1  # no analysis was written, and nothing is missing
+    figure = _accuracy([run] * 20)
+    figure.draw_without_rendering()  # lays it out
+    (axes,) = figure.axes
+    assert axes.get_legend_handles_labels()[1][:20] == [str(n) for n in range(1, 21)]
+    assert axes.get_position().height > 0.5
+
+
+def test_a_run_without_limits_passes_nothing(run: RunFolder) -> None:
+    assert run.record is not None
+    free = dataclasses.replace(run.record, verdict=Verdict(limits=()))
+    experiment = dataclasses.replace(run.experiment, budget=Budget())
+    unlimited = dataclasses.replace(run, record=free, experiment=experiment)
+    assert comparison_rows([unlimited])[0][-2] == "no limits to judge"

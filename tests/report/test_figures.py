@@ -58,7 +58,7 @@ def test_a_verdict_has_an_aligned_line_for_each_limit() -> None:
     ]
     kept = Verdict(limits=verdict.limits[:1])
     assert verdict_text(kept).splitlines()[0] == "verdict: inside the budget"
-    assert verdict_text(Verdict(limits=())) == "verdict: the budget has no limit that was judged"
+    assert verdict_text(Verdict(limits=())) == "verdict: no limits to judge"
 
 
 def test_a_result_has_its_interval_and_its_looks(record: RunRecord) -> None:

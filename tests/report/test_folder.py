@@ -1,6 +1,10 @@
+import html
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+import safetensors.numpy
 
 from smidgen.errors import RecordError
 from smidgen.record import RunRecord
@@ -64,3 +68,38 @@ def test_damaged_arrays_are_named(spoilable: Path) -> None:
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match=r"holds no run: .*experiment.toml cannot be read"):
         read_run(tmp_path)
+
+
+def change_record(folder: Path, change: Any) -> None:
+    plain = json.loads((folder / "run.json").read_text())
+    change(plain)
+    (folder / "run.json").write_text(json.dumps(plain))
+
+
+def test_an_older_record_without_calibration_is_read(spoilable: Path) -> None:
+    change_record(spoilable, lambda plain: plain["test"].pop("calibration"))
+    run = read_run(spoilable)
+    assert run.record is not None
+    (said,) = run.missing
+    page = write_report(run, spoilable).read_text()
+    assert said in html.unescape(page)
+    assert "<h2>Calibration" not in page
+    assert "Confusion matrix" in page
+
+
+def test_a_record_of_another_schema_is_refused(spoilable: Path) -> None:
+    change_record(spoilable, lambda plain: plain.update(schema=2))
+    with pytest.raises(RecordError, match="has schema 2"):
+        read_run(spoilable)
+
+
+def test_a_network_without_convolutions_says_so(spoilable: Path) -> None:
+    for name, left_out in (("weights", 4), ("exhibits", 3)):
+        path = spoilable / f"{name}.safetensors"
+        arrays = safetensors.numpy.load(path.read_bytes())
+        path.write_bytes(
+            safetensors.numpy.save({k: a for k, a in arrays.items() if a.ndim != left_out})
+        )
+    run = read_run(spoilable)
+    assert run.filters is None
+    assert any("no convolution" in said for said in run.missing)

@@ -5,11 +5,14 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from smidgen.budget import Budget, Verdict
+from smidgen.config import Augment
 from smidgen.errors import RecordError, SmidgenError
 from smidgen.record import RunRecord, format_record
 from smidgen.report import read_run, verdict_text, write_report
 from smidgen.report.analysis import facts
 from smidgen.report.figures import limit_cells, result_text
+from smidgen.report.page import sections_of
 from smidgen.report.tables import layer_table, receptive_field_table, totals
 
 
@@ -155,3 +158,53 @@ def test_a_folder_that_cannot_take_the_page_is_an_error(
     (tmp_path / "figures").touch()
     with pytest.raises(SmidgenError, match="figures cannot be made: File exists"):
         write_report(read_run(finished_folder), tmp_path)
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_a_budget_without_limits_is_not_kept(
+    spoilable: Path, record: RunRecord, tmp_path: Path
+) -> None:
+    experiment = replace(record.experiment, budget=Budget())
+    rewrite(spoilable, replace(record, experiment=experiment, verdict=Verdict(limits=())))
+    text = page(spoilable, tmp_path / "out")
+    html = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "**No limits to judge.**" in text
+    assert "<strong>No limits to judge</strong>" in html
+    for shown in (text, html):
+        assert "nside the budget" not in shown
+    assert 'class="verdict pass"' not in html
+
+
+def test_the_curves_claim_only_what_the_run_had(finished_folder: Path) -> None:
+    run = read_run(finished_folder)
+    curves = sections_of(run)[0]
+    assert "on augmented images but in the last epoch, with dropout, while" in curves.text
+    assert curves.pictures[0].alt == (
+        "Accuracy by epoch in training and in validation, with the target as a line"
+    )
+    assert run.record is not None
+    layers = [row for row in run.record.profile.layers if "Dropout" not in row.operation]
+    plain = replace(
+        run,
+        experiment=replace(
+            run.experiment,
+            budget=Budget(),
+            data=replace(run.experiment.data, augment=Augment()),
+        ),
+        epochs=tuple(replace(epoch, validation=None) for epoch in run.epochs),
+        record=replace(run.record, profile=replace(run.record.profile, layers=tuple(layers))),
+    )
+    curves, samples = sections_of(plain)[:2]
+    assert "as the epoch ran: while the weights moved." in curves.text
+    assert [p.alt for p in curves.pictures[:2]] == [
+        "Accuracy by epoch in training",
+        "Loss by epoch in training",
+    ]
+    assert "augment" not in samples.text + samples.pictures[0].alt
+
+
+def test_the_page_prints_its_epochs_and_carries_no_metadata(finished_folder: Path) -> None:
+    html = (finished_folder / "report.html").read_text(encoding="utf-8")
+    assert '<div class="printed">\n<h3>All epochs</h3>' in html
+    assert "<metadata>" not in html
+    assert "rdf:" not in html

@@ -1,8 +1,10 @@
 """Figures as SVG, in the colours of the page around them, and as PNG."""
 
+import html
 import io
 import re
 import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -13,7 +15,10 @@ if TYPE_CHECKING:
 # Okabe and Ito's palette, which colour-blind people can tell apart, without its black and yellow.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P")
+LINES = ("-", "--", ":", "-.")
 INK = "#010203"  # text and axes: becomes the page's own text colour in an SVG
+NARROW = 4.6  # inches: the letters of a figure this wide can be read on a phone
+_NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 _STYLE: Any = {
     "svg.fonttype": "none",  # text stays text, in the page's font
     "svg.hashsalt": "smidgen",  # the same record gives the same bytes
@@ -51,14 +56,21 @@ def as_svg(figure: "Figure", alt: str) -> str:
 
     buffer = io.StringIO()
     with matplotlib.rc_context(_STYLE), _any_script():
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+        figure.savefig(buffer, format="svg", transparent=True, metadata=_NO_METADATA)
     text = buffer.getvalue()
     text = text[text.index("<svg") :].replace(INK, "currentColor")
     # Identifiers are unique within a figure only; the page holds many.
-    salt = format(hash_of(alt), "08x")
+    salt = format(zlib.crc32(alt.encode()), "08x")
     text = re.sub(r'(id="|url\(#|href="#)', lambda match: f"{match[0]}{salt}-", text)
-    label = alt.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
-    return re.sub(r"<svg ", f'<svg role="img" aria-label="{label}" ', text, count=1)
+    # A large figure is scrolled on a phone, where its letters would otherwise be too small.
+    narrowest = f' style="min-width: {72 * figure.get_figwidth():.0f}px"' if is_wide(figure) else ""
+    start = f'<svg role="img" aria-label="{html.escape(alt)}"{narrowest} '
+    return text.replace("<svg ", start, 1)
+
+
+def is_wide(figure: "Figure") -> bool:
+    """Whether it is too wide for a phone or for a column of a page."""
+    return bool(figure.get_figwidth() > NARROW)
 
 
 def as_png(figure: "Figure") -> bytes:
@@ -75,14 +87,7 @@ def as_png(figure: "Figure") -> bytes:
 
 @contextmanager
 def _any_script() -> Iterator[None]:
-    """Letters that matplotlib's font has not are boxes in a PNG, without a word; a page has them."""
+    """Letters that are not in matplotlib's font are boxes in a PNG, and themselves in an SVG."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
         yield
-
-
-def hash_of(text: str) -> int:
-    """A number for a text, the same in every process."""
-    import zlib
-
-    return zlib.crc32(text.encode())

@@ -1,16 +1,17 @@
 """Several runs side by side: what changed from one to the next, and what it gave."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smidgen.config import Experiment
 from smidgen.files import write_whole
-from smidgen.report.canvas import COLOURS, INK, MARKERS, as_png, as_svg, canvas
-from smidgen.report.figures import first_epoch_at, percent, seconds
+from smidgen.report.canvas import INK, NARROW, as_png, canvas
+from smidgen.report.figures import first_epoch_at, percent, seconds, verdict_words
 from smidgen.report.folder import RunFolder
-from smidgen.report.page import TEMPLATES, Picture, save_pictures
-from smidgen.report.plots import draw_line, draw_target, whole_numbers
+from smidgen.report.page import TEMPLATES, Picture, drawing, save_pictures
+from smidgen.report.plots import draw_line, draw_target, style, whole_numbers
 from smidgen.report.tables import markdown_table
 from smidgen.schema import to_plain
 
@@ -21,6 +22,7 @@ HEADER = (
     "run", "parameters", "epochs", "test accuracy", "first at target", "seconds", "verdict",
     "what changed",
 )  # fmt: skip
+_NAMED = 6  # runs whose names stand in a figure; of more, it shows the numbers in the table
 
 
 def write_comparison(runs: Sequence[RunFolder], out: Path) -> Path:
@@ -38,9 +40,11 @@ def write_comparison(runs: Sequence[RunFolder], out: Path) -> Path:
         "runs": runs,
         "header": HEADER,
         "rows": comparison_rows(runs),
+        "numbered": len(runs) > _NAMED,
+        "texts": _texts(runs),
         "pictures": pictures,
         "markdown_table": markdown_table,
-        "drawn": {p.name: as_svg(figures[p.name], p.alt) for p in pictures},
+        "drawn": {p.name: drawing(figures[p.name], p.alt) for p in pictures},
     }
     write_whole(out / "report.md", TEMPLATES.get_template("compare.md.jinja").render(context))
     page = out / "report.html"
@@ -51,24 +55,77 @@ def write_comparison(runs: Sequence[RunFolder], out: Path) -> Path:
 def comparison_rows(runs: Sequence[RunFolder]) -> list[tuple[str, ...]]:
     """A row of HEADER's cells for each run; what its folder does not tell is a dash."""
     rows: list[tuple[str, ...]] = []
-    before: Experiment | None = None
-    for run in runs:
+    before: RunFolder | None = None
+    for run, name in zip(runs, _names(runs), strict=True):
         record, target = run.record, run.experiment.budget.min_accuracy
         first = first_epoch_at(run.epochs, target)
         rows.append(
             (
-                run.title,
+                name,
                 f"{record.profile.num_params:,}" if record else "-",
                 f"{len(run.epochs)}",
                 percent(record.test.score.accuracy) if record else "-",
                 str(first) if first else "-",
                 seconds(record.train_seconds) if record else "-",
-                ("pass" if record.verdict.passed else "FAIL") if record else "not finished",
-                "" if before is None else "; ".join(changes(before, run.experiment)) or "the seed",
+                _VERDICTS[verdict_words(record.verdict)] if record else "not finished",
+                "" if before is None else _change(before, run),
             )
         )
-        before = run.experiment
+        before = run
     return rows
+
+
+_VERDICTS = {
+    "inside the budget": "pass",
+    "NOT inside the budget": "FAIL",
+    "no limits to judge": "no limits to judge",
+}
+
+
+def _names(runs: Sequence[RunFolder]) -> list[str]:
+    """The runs' titles, numbered where there are many."""
+    if len(runs) <= _NAMED:
+        return [run.title for run in runs]
+    return [f"{number}. {run.title}" for number, run in enumerate(runs, start=1)]
+
+
+def _change(before: RunFolder, after: RunFolder) -> str:
+    """What differs from one run to the next, as far as their folders tell."""
+    if found := changes(before.experiment, after.experiment):
+        return "; ".join(found)
+    if before.record is None or after.record is None:
+        return "nothing in the experiment"
+    return "the seed" if before.record.seed != after.record.seed else "nothing"
+
+
+Text = tuple[str, str]
+
+
+def _texts(runs: Sequence[RunFolder]) -> list[tuple[str, list[Text]]]:
+    """Headings with what was written about the runs or is missing: whose it is, and the text."""
+    found = {
+        "Target": [run.experiment.target for run in runs],
+        "Analysis": [run.experiment.analysis for run in runs],
+        "What is missing": [" ".join(run.missing) for run in runs],
+    }
+    return [(name, _grouped(runs, texts)) for name, texts in found.items() if any(texts)]
+
+
+def _grouped(runs: Sequence[RunFolder], texts: Sequence[str]) -> list[Text]:
+    """Each text once, with the runs that it is about."""
+    about: dict[str, list[int]] = {}
+    for number, text in enumerate(texts):
+        if text:
+            about.setdefault(text, []).append(number)
+
+    def whose(numbers: list[int]) -> str:
+        if len(numbers) == len(runs):
+            return "all runs"
+        if len(runs) > _NAMED:
+            return ("runs " if numbers[1:] else "run ") + ", ".join(str(n + 1) for n in numbers)
+        return "; ".join(runs[n].title for n in numbers)
+
+    return [(whose(numbers), text) for text, numbers in about.items()]
 
 
 def changes(before: Experiment, after: Experiment) -> list[str]:
@@ -83,7 +140,11 @@ def changes(before: Experiment, after: Experiment) -> list[str]:
     ['train.epochs 5 → 9']
     """
     old, new = (
-        dict(_flat(to_plain({part: getattr(e, part) for part in ("model", "data", "train")})))
+        dict(
+            _flat(
+                to_plain({part: getattr(e, part) for part in ("budget", "model", "data", "train")})
+            )
+        )
         for e in (before, after)
     )
     return [
@@ -140,44 +201,73 @@ def _pictures(runs: Sequence[RunFolder]) -> list[Picture]:
 
 
 def _accuracy(runs: Sequence[RunFolder]) -> "Figure":
-    with canvas(6.4, 4.2) as figure:
+    with _canvas(runs) as figure:
         axes = figure.subplots()
-        best = 0.0
-        for number, run in enumerate(runs):
+        curves = []
+        for number, (run, label) in enumerate(zip(runs, _labels(runs), strict=True)):
             scores = [(e.epoch, (e.validation or e.train).accuracy * 100) for e in run.epochs]
             if scores:
-                draw_line(axes, number, run.title, scores)
-                best = max(best, *(accuracy for _, accuracy in scores))
+                draw_line(axes, number, label, scores)
+                curves.append(scores)
         targets = {run.experiment.budget.min_accuracy for run in runs} - {None}
-        draw_target(axes, targets.pop() if len(targets) == 1 else None, best)
+        draw_target(axes, targets.pop() if len(targets) == 1 else None, curves)
         axes.set(xlabel="epoch", ylabel="accuracy, %", title="Accuracy")
         whole_numbers(axes)
-        _legend(figure, len(runs))
+        _legend(figure, runs)
         return figure
 
 
 def _loss(runs: Sequence[RunFolder]) -> "Figure":
-    with canvas(6.4, 4.2) as figure:
+    with _canvas(runs) as figure:
         axes = figure.subplots()
-        for number, run in enumerate(runs):
+        for number, (run, label) in enumerate(zip(runs, _labels(runs), strict=True)):
             if run.epochs:
-                draw_line(axes, number, run.title, [(e.epoch, e.train.loss) for e in run.epochs])
+                draw_line(axes, number, label, [(e.epoch, e.train.loss) for e in run.epochs])
         axes.set(xlabel="epoch", ylabel="training loss", yscale="log", title="Loss")
         whole_numbers(axes)
-        _legend(figure, len(runs))
+        _legend(figure, runs)
         return figure
 
 
-def _legend(figure: "Figure", number: int) -> None:
-    figure.legend(loc="outside lower center", ncols=2 if number > 3 else 1, fontsize=8)
+def _labels(runs: Sequence[RunFolder]) -> list[str]:
+    """What the runs are called in a figure."""
+    if len(runs) > _NAMED:
+        return [str(number) for number in range(1, len(runs) + 1)]
+    return [run.title.replace("$", r"\$") for run in runs]
+
+
+def _canvas(runs: Sequence[RunFolder]) -> AbstractContextManager["Figure"]:
+    lines = len(runs) + 1 if len(runs) <= _NAMED else 2 + len(runs) // 6
+    return canvas(NARROW, 3.2 + 0.2 * lines)
+
+
+def _legend(figure: "Figure", runs: Sequence[RunFolder]) -> None:
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    columns = 1 if len(runs) <= _NAMED else 6
+    # matplotlib fills a legend column by column, people read it row by row
+    order = [i for column in range(columns) for i in range(column, len(labels), columns)]
+    figure.legend(
+        [handles[i] for i in order],
+        [labels[i] for i in order],
+        loc="outside lower center",
+        ncols=columns,
+        fontsize=9,
+        columnspacing=1,
+        handlelength=2.4 if columns == 1 else 1.8,
+    )
 
 
 def _pareto(runs: Sequence[RunFolder]) -> "Figure":
-    done = [(number, run.title, run.record) for number, run in enumerate(runs) if run.record]
-    points = [(r.profile.num_params, r.test.score.accuracy) for _, _, r in done]
+    labels = _labels(runs)
+    done = [(number, run.record) for number, run in enumerate(runs) if run.record]
+    points = [(r.profile.num_params, r.test.score.accuracy) for _, r in done]
     front = pareto_front(points)
-    with canvas(6.4, 4.2) as figure:
+    with _canvas(runs) as figure:
         axes = figure.subplots()
+        for (number, record), (params, accuracy) in zip(done, points, strict=True):
+            look: Any = style(number) | {"linestyle": "none"}
+            fill: Any = "full" if record.verdict.passed else "none"
+            axes.plot(params, 100 * accuracy, label=labels[number], fillstyle=fill, **look)
         axes.plot(
             [points[i][0] for i in front],
             [100 * points[i][1] for i in front],
@@ -185,16 +275,8 @@ def _pareto(runs: Sequence[RunFolder]) -> "Figure":
             linewidth=1,
             linestyle="--",
             label="Pareto front",
+            zorder=1,
         )
-        for (number, title, record), (params, accuracy) in zip(done, points, strict=True):
-            axes.plot(
-                params,
-                100 * accuracy,
-                MARKERS[number % len(MARKERS)],
-                color=COLOURS[number % len(COLOURS)],
-                label=title,
-                fillstyle="full" if record.verdict.passed else "none",
-            )
         axes.set(xlabel="parameters", ylabel="test accuracy, %", title="What a parameter buys")
-        _legend(figure, len(done) + 1)
+        _legend(figure, runs)
         return figure

@@ -52,15 +52,31 @@ def limit_cells(limit: LimitVerdict) -> tuple[str, str, str, str]:
 def verdict_text(verdict: Verdict) -> str:
     """A line for each limit, and one for all."""
     if not verdict.limits:
-        return "verdict: the budget has no limit that was judged"
+        return f"verdict: {verdict_words(verdict)}"
     rows = [limit_cells(limit) for limit in verdict.limits]
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     lines = [
         f"  {name:<{widths[0]}}  {bound:<{widths[1]}}  {figure:>{widths[2]}}  {passed}"
         for name, bound, figure, passed in rows
     ]
-    whole = "inside the budget" if verdict.passed else "NOT inside the budget"
-    return "\n".join([f"verdict: {whole}", *lines])
+    return "\n".join([f"verdict: {verdict_words(verdict)}", *lines])
+
+
+def verdict_words(verdict: Verdict) -> str:
+    """The whole verdict in a few words; nothing is kept where nothing is limited.
+
+    >>> verdict_words(Verdict(limits=()))
+    'no limits to judge'
+    """
+    if not verdict.limits:
+        return "no limits to judge"
+    return "inside the budget" if verdict.passed else "NOT inside the budget"
+
+
+def verdict_heading(verdict: Verdict) -> str:
+    """The same as the beginning of a sentence."""
+    words = verdict_words(verdict)
+    return words[0].upper() + words[1:]
 
 
 def result_text(record: RunRecord) -> str:

@@ -70,20 +70,38 @@ def read_run(folder: Path) -> RunFolder:
             "record, and no test score, verdict or profile."
         )
     exhibits = _read_arrays(folder / EXHIBITS)
-    if not exhibits:
-        missing.append("No pictures were kept of this run.")
     weights = _read_arrays(folder / WEIGHTS)
-    if not weights:
-        missing.append("The folder holds no weights, so no filters are shown.")
+    filters = _first_filters(weights, record)
+    if record is not None and not record.test.calibration:
+        missing.append("The record does not tell how the network's confidence is calibrated.")
+    missing += _not_shown(exhibits, weights, filters)
     return RunFolder(
         folder=folder,
         experiment=experiment,
         epochs=epochs,
         record=record,
         exhibits=exhibits,
-        filters=_first_filters(weights, record),
+        filters=filters,
         missing=tuple(missing),
     )
+
+
+def _not_shown(exhibits: Arrays, weights: Arrays, filters: NDArray[np.float32] | None) -> list[str]:
+    """A sentence for each kind of picture that the run's arrays do not hold."""
+    said = []
+    if not exhibits:
+        said.append("No pictures were kept of this run.")
+    elif "wrong" not in exhibits:
+        said.append("No misclassified images were kept of this run.")
+    if not weights:
+        said.append("The folder holds no weights, so no filters are shown.")
+    elif filters is None and "maps" not in exhibits:
+        said.append(
+            "The network has no convolution, so neither filters nor feature maps are shown."
+        )
+    elif exhibits and "maps" not in exhibits:
+        said.append("No feature maps were kept of this run.")
+    return said
 
 
 def _first_filters(weights: Arrays, record: RunRecord | None) -> NDArray[np.float32] | None:

@@ -11,13 +11,15 @@ from smidgen.files import ensure_folder, write_whole
 from smidgen.record import Epoch, RunRecord, Score
 from smidgen.report import plots
 from smidgen.report.analysis import facts
-from smidgen.report.canvas import as_png, as_svg
+from smidgen.report.canvas import as_png, as_svg, is_wide
 from smidgen.report.figures import (
     expected_calibration_error,
     limit_cells,
     percent,
     result_text,
     seconds,
+    verdict_heading,
+    verdict_words,
 )
 from smidgen.report.folder import RunFolder
 from smidgen.report.tables import layer_table, markdown_table, receptive_field_table, totals
@@ -67,10 +69,23 @@ def write_report(run: RunFolder, out: Path) -> Path:
     figures = {picture.name: picture.draw() for picture in pictures}
     save_pictures({name: as_png(figure) for name, figure in figures.items()}, out)
     write_whole(out / "report.md", _render("run.md.jinja", run, sections, {}))
-    drawn = {p.name: as_svg(figures[p.name], p.alt) for p in pictures}
+    drawn = {p.name: drawing(figures[p.name], p.alt) for p in pictures}
     page = out / "report.html"
     write_whole(page, _render("run.html.jinja", run, sections, drawn))
     return page
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """A figure as it stands in a page."""
+
+    svg: str
+    wide: bool
+
+
+def drawing(figure: "Figure", alt: str) -> Drawing:
+    """The figure as SVG, said in words by `alt`."""
+    return Drawing(as_svg(figure, alt), is_wide(figure))
 
 
 def save_pictures(pictures: dict[str, bytes], out: Path) -> None:
@@ -81,7 +96,7 @@ def save_pictures(pictures: dict[str, bytes], out: Path) -> None:
 
 
 def _render(
-    template: str, run: RunFolder, sections: Sequence[Section], drawn: dict[str, str]
+    template: str, run: RunFolder, sections: Sequence[Section], drawn: dict[str, Drawing]
 ) -> str:
     record = run.record
     context: dict[str, Any] = {
@@ -96,6 +111,10 @@ def _render(
     if record is not None:
         context |= {
             "result": result_text(record),
+            "verdict": verdict_heading(record.verdict),
+            "judged": {"inside the budget": "pass", "NOT inside the budget": "fail"}.get(
+                verdict_words(record.verdict), ""
+            ),
             "limits": (_LIMITS, [limit_cells(limit) for limit in record.verdict.limits]),
             "facts": facts(record),
             "layers": layer_table(record.profile),
@@ -142,7 +161,8 @@ def sections_of(run: RunFolder) -> list[Section]:
         sections.append(_samples(run))
     if run.record is not None:
         sections.append(_mistakes(run, run.record))
-        sections.append(_confidence(run.record))
+        if run.record.test.calibration:
+            sections.append(_confidence(run.record))
     inside = _inside(run)
     if inside.pictures:
         sections.append(inside)
@@ -151,19 +171,27 @@ def sections_of(run: RunFolder) -> list[Section]:
 
 def _curves(run: RunFolder) -> Section:
     target = run.experiment.budget.min_accuracy
+    parts = ["in training"]
+    if any(epoch.validation for epoch in run.epochs):
+        parts.append("in validation")
+    if any(epoch.test for epoch in run.epochs):
+        parts.append("on the test images")
+    where = " and ".join([", ".join(parts[:-1]), parts[-1]] if parts[1:] else parts)
+    line = "" if target is None else ", with the target as a line"
+    conditions = "".join(f"{condition}, " for condition in _conditions(run))
     return Section(
         "Curves",
-        "Training figures are taken as the epoch ran: on augmented images, with dropout, while the "
-        "weights moved. The last epoch counts.",
+        f"Training figures are taken as the epoch ran: {conditions}while the weights moved. The "
+        "last epoch counts.",
         (
             Picture(
                 "accuracy",
-                "Accuracy by epoch in training and validation, with the target as a line",
+                f"Accuracy by epoch {where}{line}",
                 lambda: plots.accuracy_curves(run.epochs, target),
             ),
             Picture(
                 "loss",
-                "Loss by epoch in training and validation",
+                f"Loss by epoch {where}",
                 lambda: plots.loss_curves(run.epochs),
             ),
             Picture(
@@ -175,18 +203,49 @@ def _curves(run: RunFolder) -> Section:
     )
 
 
+def _conditions(run: RunFolder) -> list[str]:
+    """What makes training figures worse than others, as far as the folder tells."""
+    said = []
+    if _augments(run) or run.experiment.data.transforms:
+        clean = run.experiment.data.augment.clean_epochs
+        last = "the last epoch" if clean == 1 else f"the last {clean} epochs"
+        said.append("on augmented images" + (f" but in {last}" if clean else ""))
+    layers = run.record.profile.layers if run.record else ()
+    if any("Dropout" in layer.operation for layer in layers):
+        said.append("with dropout")
+    return said
+
+
+def _augments(run: RunFolder) -> bool:
+    settings = run.experiment.data.augment
+    return any((settings.rotate, settings.translate, settings.scale, settings.shear))
+
+
 def _samples(run: RunFolder) -> Section:
-    samples, augmented = run.exhibits["samples"], run.exhibits["augmented"]
+    samples = run.exhibits["samples"]
     half = -(-len(samples) // 2)
-    rows = [samples[:half], augmented[:half], samples[half:], augmented[half:]]
+    if _augments(run) and "augmented" in run.exhibits:
+        augmented = run.exhibits["augmented"]
+        rows = [samples[:half], augmented[:half], samples[half:], augmented[half:]]
+        return Section(
+            "Samples",
+            "Training images, each with one draw of the augmentation below it.",
+            (
+                Picture(
+                    "samples",
+                    "Training images and the same images augmented",
+                    lambda: plots.pictures(rows, ["as they are", "augmented"] * 2),
+                ),
+            ),
+        )
     return Section(
         "Samples",
-        "Training images, each with one draw of the augmentation below it.",
+        "Training images as they are.",
         (
             Picture(
                 "samples",
-                "Training images and the same images augmented",
-                lambda: plots.pictures(rows, ["as they are", "augmented"] * 2),
+                "Training images",
+                lambda: plots.pictures([samples[:half], samples[half:]], ["", ""]),
             ),
         ),
     )
@@ -206,7 +265,7 @@ def _mistakes(run: RunFolder, record: RunRecord) -> Section:
             lambda: plots.class_accuracy(test.confusion, classes),
         ),
     ]
-    if len(run.exhibits.get("wrong", ())):
+    if len(run.exhibits.get("wrong", ())) and {"wrong_labels", "wrong_shares"} <= set(run.exhibits):
         wrong, labels = run.exhibits["wrong"], run.exhibits["wrong_labels"]
         pictures.append(
             Picture(
@@ -219,8 +278,8 @@ def _mistakes(run: RunFolder, record: RunRecord) -> Section:
     wrong_count = test.num_images - test.num_correct
     return Section(
         "Mistakes",
-        f"{wrong_count:,} of {test.num_images:,} test images are misclassified. Colours and bars: "
-        "share of the images of a class; green: the true class.",
+        f"{wrong_count:,} of {test.num_images:,} test images are misclassified. The darker a "
+        "cell, the larger its share of the images of a class; green: the true class.",
         tuple(pictures),
     )
 
@@ -248,7 +307,7 @@ def _inside(run: RunFolder) -> Section:
         pictures.append(
             Picture(
                 "cost",
-                "Parameters and multiply-adds of each layer",
+                "What share of the parameters and of the multiply-adds each layer takes",
                 lambda: plots.cost_by_layer(record.profile),
             )
         )
@@ -268,4 +327,8 @@ def _inside(run: RunFolder) -> Section:
                 lambda: plots.feature_maps(run.exhibits["maps"]),
             )
         )
-    return Section("Inside the network", "Where its cost is, and what it sees.", tuple(pictures))
+    sees = filters is not None or "maps" in run.exhibits
+    text = "Where its cost is" if record is not None else ""
+    if sees:
+        text += ", and what it sees" if text else "What it sees"
+    return Section("Inside the network", f"{text}.", tuple(pictures))

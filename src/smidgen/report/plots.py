@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smidgen.record import CalibrationBin, Epoch, Profile, Score
-from smidgen.report.canvas import COLOURS, INK, MARKERS, canvas
+from smidgen.report.canvas import COLOURS, INK, LINES, MARKERS, NARROW, canvas
+from smidgen.report.mosaic import Mosaic, mosaic
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,58 +17,55 @@ if TYPE_CHECKING:
 Table = tuple[tuple[int, ...], ...]
 
 _LETTERS = 25  # of a class name beside a picture
-_SIDE = 96  # pixels of an image on a page: more would not be seen, but make it large
+_RIGHT = "#cfe8dc"  # the diagonal of a confusion matrix
+_DARK, _PALE = "#000000", "#ffffff"  # letters on coloured cells, whatever the page's colour
 
 
 def loss_curves(epochs: Sequence[Epoch]) -> "Figure":
     """Cross-entropy by epoch, on a logarithmic axis."""
-    with canvas(4.6, 3.2) as figure:
+    with canvas(NARROW, 3.4) as figure:
         axes = figure.subplots()
         for number, (name, points) in enumerate(_series(epochs).items()):
             draw_line(axes, number, name, [(epoch, score.loss) for epoch, score in points])
         axes.set(xlabel="epoch", ylabel="cross-entropy", title="Loss")
         if any(score.loss > 0 for points in _series(epochs).values() for _, score in points):
             axes.set_yscale("log")
-        _finish(axes)
+        _finish(figure, axes)
         return figure
 
 
 def accuracy_curves(epochs: Sequence[Epoch], target: float | None) -> "Figure":
     """Accuracy by epoch from where it becomes interesting, with the target as a dashed line."""
-    with canvas(4.6, 3.2) as figure:
+    with canvas(NARROW, 3.4) as figure:
         axes = figure.subplots()
-        best = 0.0
+        curves = []
         for number, (name, points) in enumerate(_series(epochs).items()):
-            shown = [(epoch, 100 * score.accuracy) for epoch, score in points]
-            draw_line(axes, number, name, shown)
-            best = max(best, *(accuracy for _, accuracy in shown))
-        draw_target(axes, target, best)
+            curves.append([(epoch, 100 * score.accuracy) for epoch, score in points])
+            draw_line(axes, number, name, curves[-1])
+        draw_target(axes, target, curves)
         axes.set(xlabel="epoch", ylabel="accuracy, %", title="Accuracy")
-        _finish(axes)
+        _finish(figure, axes)
         return figure
 
 
-def draw_target(axes: "Axes", target: float | None, best: float) -> None:
-    """The target's line, and an axis cut some points below it and below the best percentage."""
-    bottom = best - 3
+def draw_target(
+    axes: "Axes", target: float | None, curves: Sequence[Sequence[tuple[int, float]]]
+) -> None:
+    """The target's line, and an axis that shows it, the best percentages and where curves end."""
+    highest = max((accuracy for points in curves for _, accuracy in points), default=0.0)
+    lowest = min((points[-1][1] for points in curves), default=0.0)
+    bottom = min(highest - 3, lowest - max(1, (100 - lowest) * 0.05))
     if target is not None:
         bottom = min(bottom, 100 * target - 1)
-        axes.axhline(100 * target, color=INK, linestyle="--", linewidth=1)
-        axes.annotate(
-            f"target {100 * target:.2f} %",
-            (0, 100 * target),
-            xycoords=("axes fraction", "data"),
-            xytext=(4, 3),
-            textcoords="offset points",
-            fontsize="small",
-        )
+        name = f"target {100 * target:.2f} %"
+        axes.axhline(100 * target, color=INK, linestyle=(0, (1, 2)), linewidth=1.5, label=name)
     top = 100 + max(0.1, (100 - bottom) * 0.03)
     axes.set_ylim(max(0, bottom), top)
 
 
 def learning_rate(epochs: Sequence[Epoch]) -> "Figure":
     """The learning rate at the end of each epoch."""
-    with canvas(4.6, 3.2) as figure:
+    with canvas(NARROW, 3.4) as figure:
         axes = figure.subplots()
         draw_line(axes, 0, "learning rate", [(epoch.epoch, epoch.lr) for epoch in epochs])
         axes.set(xlabel="epoch", ylabel="learning rate", title="Learning rate")
@@ -80,19 +78,19 @@ def pictures(rows: Sequence[NDArray[np.uint8]], names: Sequence[str]) -> "Figure
     """Rows of images (n, channels, height, width), one below the other, each under its name."""
     rows = [row for row in rows if len(row)]
     across = max(len(row) for row in rows)
-    with canvas(7.4, 7.4 * len(rows) / across + 0.5) as figure:
+    with canvas(NARROW, NARROW * len(rows) / across + 0.6) as figure:
         for axes, row, name in zip(
             figure.subplots(len(rows), squeeze=False).flat, rows, names, strict=False
         ):
-            _picture(axes, _side_by_side(row), title=name)
+            _picture(axes, [row], title=name)
         return figure
 
 
 def names(classes: Sequence[str]) -> list[str]:
-    """Class names as labels: the middle of long ones is left out, and none is taken for a formula.
+    """Class names as labels: the middle of long ones is left out, and a dollar starts no formula.
 
-    >>> names(["cat", "$5", "a dog that is not a cat, but a dog"])
-    ['cat', '\\\\$5', 'a dog that is…t, but a dog']
+    >>> names(["cat", "a dog that is not a cat, but a dog"])
+    ['cat', 'a dog that is…, but a dog']
     """
     short = [name if len(name) <= _LETTERS else f"{name[:13]}…{name[-11:]}" for name in classes]
     return [name.replace("$", r"\$") for name in short]
@@ -100,14 +98,18 @@ def names(classes: Sequence[str]) -> list[str]:
 
 def confusion(table: Table, classes: Sequence[str]) -> "Figure":
     """Test images by true class (row) and predicted class (column); errors stand out."""
-    side = min(9.0, max(4.6, 2.2 + 0.42 * len(classes)))
+    from matplotlib import colormaps
+
+    longest = max(map(len, names(classes)))
+    side = min(9.0, max(NARROW, 0.8 + 0.07 * longest + 0.36 * len(classes)))
     counts = np.array(table, dtype=float)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    np.fill_diagonal(shares, 0)
+    np.fill_diagonal(shares, np.nan)
+    cmap = colormaps["Oranges"].with_extremes(bad=_RIGHT)
     with canvas(side, side) as figure:
         axes = figure.subplots()
-        top = max(shares.max(), 1e-9)
-        axes.imshow(shares, cmap="Oranges", vmin=0, vmax=top, alpha=0.8)
+        top = max(np.nanmax(shares, initial=0), 1e-9)
+        image: Any = axes.imshow(shares, cmap=cmap, vmin=0, vmax=top, interpolation="nearest")
         axes.set(
             xticks=range(len(classes)),
             yticks=range(len(classes)),
@@ -121,26 +123,33 @@ def confusion(table: Table, classes: Sequence[str]) -> "Figure":
         if max(map(len, classes)) > 2:
             axes.tick_params(axis="x", rotation=60)
         if len(classes) <= 20:
+            cells = image.cmap(image.norm(image.get_array()))
             for (row, column), count in np.ndenumerate(counts):
                 if count:
-                    dark = shares[row, column] < 0.6 * top
                     axes.text(
                         column,
                         row,
                         f"{count:.0f}",
                         ha="center",
                         va="center",
-                        fontsize=8,
-                        color=INK if dark else "black",
+                        fontsize=9,
+                        color=_letters(cells[row, column]),
                     )
         return figure
+
+
+def _letters(cell: Sequence[float]) -> str:
+    """The colour that stands out from a cell's, by their relative luminance (WCAG 2)."""
+    parts = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in cell[:3]]
+    bright = float(np.dot(parts, [0.2126, 0.7152, 0.0722]))
+    return _DARK if bright > 0.179 else _PALE
 
 
 def class_accuracy(table: Table, classes: Sequence[str]) -> "Figure":
     """Accuracy by class, from the confusion matrix."""
     counts = np.array(table, dtype=float)
     shares = 100 * counts.diagonal() / np.maximum(counts.sum(1), 1)
-    with canvas(4.6, max(3.2, 0.9 + 0.24 * len(classes))) as figure:
+    with canvas(NARROW, max(3.2, 0.9 + 0.24 * len(classes))) as figure:
         axes = figure.subplots()
         axes.barh(range(len(classes)), shares, color=COLOURS[0])
         for place, share in enumerate(shares):
@@ -164,15 +173,16 @@ def most_wrong(
     classes: Sequence[str],
 ) -> "Figure":
     """Misclassified images, each beside bars of the three most likely classes and the true one."""
-    columns = 3
+    columns = 2
     rows = -(-len(images) // columns)
-    with canvas(7.4, 1.15 * rows + 0.2) as figure:
+    longest = max(map(len, names(classes)))
+    with canvas(NARROW + 0.14 * max(0, longest - 6), 1.15 * rows + 0.2) as figure:
         grid = figure.subplots(rows, 2 * columns, width_ratios=[1, 1.3] * columns, squeeze=False)
         for axes in grid.flat:
             axes.set_axis_off()
         for number, (image, label, share) in enumerate(zip(images, labels, shares, strict=True)):
             row, column = divmod(number, columns)
-            _picture(grid[row, 2 * column], _side_by_side(image[None]))
+            _picture(grid[row, 2 * column], [image[None]])
             bars = grid[row, 2 * column + 1]
             bars.set_axis_on()
             likely = list(np.argsort(-share)[:3])
@@ -181,8 +191,8 @@ def most_wrong(
             colours = [COLOURS[2] if c == label else COLOURS[1] for c in likely]
             bars.barh(range(len(likely)), [100 * share[c] for c in likely], color=colours)
             bars.set(yticks=range(len(likely)), yticklabels=names([classes[c] for c in likely]))
-            bars.set(xlim=(0, 100), xticks=[0, 100])
-            bars.tick_params(labelsize=8, length=0)
+            bars.set(xlim=(0, 100), xticks=[0, 100], xticklabels=["0", "100 %"])
+            bars.tick_params(labelsize=10, length=0)
             bars.invert_yaxis()
             bars.grid(visible=False)
         return figure
@@ -192,7 +202,7 @@ def reliability(bins: Sequence[CalibrationBin]) -> "Figure":
     """Accuracy against confidence, with a bar for the images of each bin."""
     filled = [b for b in bins if b.num_images]
     middle = [100 * b.confidence for b in filled]
-    with canvas(4.6, 3.6) as figure:
+    with canvas(NARROW, 3.6) as figure:
         axes = figure.subplots()
         axes.plot([0, 100], [0, 100], color=INK, linestyle="--", linewidth=1, label="calibrated")
         axes.plot(
@@ -208,7 +218,7 @@ def reliability(bins: Sequence[CalibrationBin]) -> "Figure":
         counts.grid(visible=False)
         axes.set(xlabel="confidence, %", ylabel="accuracy, %", title="Calibration")
         axes.set(xlim=(0, 101), ylim=(0, 102))
-        axes.legend(loc="upper left")
+        figure.legend(loc="outside lower center", ncols=2, fontsize=10)
         return figure
 
 
@@ -219,7 +229,9 @@ def filters(weights: NDArray[np.float32]) -> "Figure":
         kernels = kernels.mean(-1, keepdims=True)
     reach = float(np.abs(kernels).max()) or 1.0
     scaled = np.round((kernels / reach + 1) * 127.5).astype(np.uint8)
-    return _mosaic(scaled.transpose(0, 3, 1, 2), "Filters of the first convolution", "PuOr")
+    figure = _in_rows(scaled.transpose(0, 3, 1, 2), "Filters of the first convolution", "PuOr")
+    _outline(figure.axes[0], mosaic(_rows(scaled.transpose(0, 3, 1, 2))), len(scaled))
+    return figure
 
 
 def feature_maps(maps: NDArray[np.float16]) -> "Figure":
@@ -228,35 +240,45 @@ def feature_maps(maps: NDArray[np.float16]) -> "Figure":
     low = shown.min((1, 2), keepdims=True)
     span = np.maximum(shown.max((1, 2), keepdims=True) - low, 1e-6)
     scaled = np.round((shown - low) / span * 255).astype(np.uint8)
-    return _mosaic(scaled[:, None], "What they make of one image", "gray")
+    return _in_rows(scaled[:, None], "What they make of one image", "gray")
 
 
 def cost_by_layer(profile: Profile) -> "Figure":
-    """Parameters and multiply-adds of each layer that has any."""
+    """What each layer that has any takes of all parameters and of all multiply-adds."""
     rows = [layer for layer in profile.layers if layer.params or layer.macs]
-    with canvas(7.4, 1.1 + 0.27 * len(rows)) as figure:
-        left, right = figure.subplots(1, 2, sharey=True)
-        for axes, name, values, colour in (
-            (left, "parameters", [layer.params for layer in rows], COLOURS[0]),
-            (right, "multiply-adds", [layer.macs for layer in rows], COLOURS[1]),
+    longest = max((len(layer.name) for layer in rows), default=0)
+    with canvas(NARROW + 0.07 * max(0, longest - 18), 1.2 + 0.42 * len(rows)) as figure:
+        axes = figure.subplots()
+        most = 1.0
+        for name, values, colour, offset in (
+            ("parameters", [layer.params for layer in rows], COLOURS[0], -0.2),
+            ("multiply-adds", [layer.macs for layer in rows], COLOURS[1], 0.2),
         ):
-            axes.barh(range(len(rows)), values, color=colour)
-            total = max(1, sum(values))
-            for place, value in enumerate(values):
+            shares = [100 * value / max(1, sum(values)) for value in values]
+            places = [place + offset for place in range(len(rows))]
+            axes.barh(places, shares, height=0.38, color=colour, label=name)
+            for place, value, share in zip(places, values, shares, strict=True):
                 if value:
-                    axes.text(value, place, f" {value / total:.0%}", va="center", fontsize=8)
-            axes.set(title=name, xlim=(0, 1.15 * max(1, *values)))
-            axes.xaxis.set_major_formatter(_short)
-            axes.grid(visible=False, axis="y")
-        left.set(yticks=range(len(rows)), yticklabels=[layer.name for layer in rows])
-        left.invert_yaxis()
+                    axes.text(share, place, f" {_short(value)}", va="center", fontsize=9)
+            most = max(most, *shares)
+        axes.set(title="Where the cost is", xlabel="% of the network", xlim=(0, 1.18 * most))
+        axes.set(yticks=range(len(rows)), yticklabels=[layer.name for layer in rows])
+        axes.invert_yaxis()
+        axes.grid(visible=False, axis="y")
+        figure.legend(loc="outside lower center", ncols=2, fontsize=10)
         return figure
 
 
-def _short(value: float, position: int | None) -> str:
-    if value >= 1e6:
-        return f"{value / 1e6:g}M"
-    return f"{value / 1e3:g}k" if value >= 1e3 else f"{value:g}"
+def _short(value: float) -> str:
+    """A count in three digits or so.
+
+    >>> _short(850), _short(7518), _short(118_240), _short(1_250_000)
+    ('850', '7.52k', '118k', '1.25M')
+    """
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= 0.9995 * size:
+            return f"{value / size:.3g}{letter}"
+    return f"{value:g}"
 
 
 def _series(epochs: Sequence[Epoch]) -> dict[str, list[tuple[int, Score]]]:
@@ -269,23 +291,28 @@ def _series(epochs: Sequence[Epoch]) -> dict[str, list[tuple[int, Score]]]:
     return series
 
 
+def style(number: int) -> dict[str, str]:
+    """Colour, marker and line of the curve with that number: no two of the first 36 are alike."""
+    turn = number // len(COLOURS)
+    return {
+        "color": COLOURS[number % len(COLOURS)],
+        "marker": MARKERS[(number + turn) % len(MARKERS)],
+        "linestyle": LINES[turn % len(LINES)],
+    }
+
+
 def draw_line(axes: "Axes", number: int, name: str, points: Sequence[tuple[int, float]]) -> None:
-    """A named line through the points, in the colour and with the marker of its number."""
-    axes.plot(
-        [x for x, _ in points],
-        [y for _, y in points],
-        color=COLOURS[number % len(COLOURS)],
-        marker=MARKERS[number % len(MARKERS)],
-        markersize=4,
-        linewidth=1.6,
-        label=name,
-    )
+    """A named line through the points, in the style of its number."""
+    across, up = [x for x, _ in points], [y for _, y in points]
+    look: Any = style(number)
+    axes.plot(across, up, markersize=4, linewidth=1.6, label=name, **look)
 
 
-def _finish(axes: "Axes") -> None:
+def _finish(figure: "Figure", axes: "Axes") -> None:
     whole_numbers(axes)
-    if axes.lines:
-        axes.legend()
+    if axes.lines:  # below the axes, where no curve crosses it
+        columns = 2 if len(axes.lines) == 4 else 3
+        figure.legend(loc="outside lower center", ncols=columns, fontsize=10)
 
 
 def whole_numbers(axes: "Axes") -> None:
@@ -295,35 +322,34 @@ def whole_numbers(axes: "Axes") -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
-def _side_by_side(images: NDArray[np.uint8], gap: int = 1) -> NDArray[np.uint8]:
-    """Images (n, channels, height, width) in a row, (height, width, 1 or 3), large ones thinned."""
-    step = -(-max(images.shape[2:]) // _SIDE)
-    images = images[:, :, ::step, ::step]
-    n, channels, height, width = images.shape
-    canvas_ = np.full((height, n * (width + gap) - gap, channels), 128, dtype=np.uint8)
-    for place, image in enumerate(images):
-        left = place * (width + gap)
-        canvas_[:, left : left + width] = image.transpose(1, 2, 0)
-    return canvas_
+def _rows(images: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+    return [images[start : start + 8] for start in range(0, len(images), 8)]
 
 
-def _mosaic(images: NDArray[np.uint8], title: str, cmap: str) -> "Figure":
+def _outline(axes: "Axes", tiles: Mosaic, number: int) -> None:
+    """A line around each tile: one may be as pale as the page in its middle."""
+    from matplotlib.patches import Rectangle
+
+    high, wide = tiles.tile
+    for place in range(number):
+        row, column = divmod(place, len(tiles.middle_columns))
+        corner = (tiles.middle_columns[column] - wide / 2, tiles.middle_rows[row] - high / 2)
+        axes.add_patch(Rectangle(corner, wide, high, fill=False, edgecolor="#888888", linewidth=1))
+
+
+def _in_rows(images: NDArray[np.uint8], title: str, cmap: str) -> "Figure":
     """Images (n, channels, height, width) in rows of up to eight."""
-    across = min(8, len(images))
-    rows = -(-len(images) // across)
-    filled = np.full((rows * across, *images.shape[1:]), 128, dtype=np.uint8)
-    filled[: len(images)] = images
-    lines = [_side_by_side(row) for row in filled.reshape(rows, across, *images.shape[1:])]
-    gap = np.full((1, *lines[0].shape[1:]), 128, dtype=np.uint8)
-    stacked = np.concatenate([part for line in lines for part in (line, gap)][:-1])
-    with canvas(4.6, 4.6 * stacked.shape[0] / stacked.shape[1] + 0.4) as figure:
-        _picture(figure.subplots(), stacked, title, cmap)
+    rows = _rows(images)
+    height, width = mosaic(rows).sheet.shape[:2]
+    with canvas(NARROW, NARROW * height / width + 0.4) as figure:
+        _picture(figure.subplots(), rows, title, cmap)
         return figure
 
 
-def _picture(axes: Any, image: NDArray[np.uint8], title: str = "", cmap: str = "gray") -> None:
-    grey = image[..., 0] if image.shape[-1] == 1 else image
-    axes.imshow(grey, cmap=cmap, vmin=0, vmax=255, interpolation="nearest")
+def _picture(
+    axes: "Axes", rows: Sequence[NDArray[np.uint8]], title: str = "", cmap: str = "gray"
+) -> None:
+    axes.imshow(mosaic(rows, cmap).sheet, interpolation="nearest")
     axes.set_axis_off()
     if title:
         axes.set_title(title, loc="left", fontsize=10)

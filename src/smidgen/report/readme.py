@@ -22,7 +22,14 @@ from statistics import fmean, stdev
 from smidgen.errors import ConfigError, RecordError
 from smidgen.files import write_whole
 from smidgen.record import RECORD, RunRecord, read_record
-from smidgen.report.figures import limit_cells, percent, result_text, seconds
+from smidgen.report.figures import (
+    limit_cells,
+    percent,
+    result_text,
+    seconds,
+    verdict_heading,
+    verdict_words,
+)
 from smidgen.report.tables import layer_table, markdown_table, totals
 
 _MARK = re.compile(r" {0,3}<!--\s*smidgen\s+(?P<words>.*?)\s*-->")
@@ -209,12 +216,10 @@ def _by_experiment(where: str, runs: Sequence[_Run]) -> list[list[RunRecord]]:
 
 
 def _verdicts(records: Sequence[RunRecord]) -> str:
-    if not any(record.verdict.limits for record in records):
-        return "no limits"
     passed = sum(record.verdict.passed for record in records)
-    if passed == len(records):
-        return "inside the budget"
-    return f"{passed} of {len(records)} inside" if len(records) > 1 else "NOT inside the budget"
+    if passed < len(records) > 1:
+        return f"{passed} of {len(records)} inside"
+    return verdict_words(records[0].verdict)
 
 
 def _layers(where: str, runs: Sequence[_Run]) -> str:
@@ -224,8 +229,7 @@ def _layers(where: str, runs: Sequence[_Run]) -> str:
 
 def _verdict(where: str, runs: Sequence[_Run]) -> str:
     record = _only(where, runs)
-    word = "Inside the budget." if record.verdict.passed else "NOT inside the budget."
-    text = f"**{word}** {result_text(record)}"
+    text = f"**{verdict_heading(record.verdict)}.** {result_text(record)}"
     rows = [limit_cells(limit) for limit in record.verdict.limits]
     table = markdown_table(("limit", "bound", "figure", "verdict"), rows)
     return f"{text}\n\n{table}" if rows else text

@@ -1,0 +1,83 @@
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgb
+
+from smidgen.record import RunRecord
+from smidgen.report import plots
+from smidgen.report.canvas import NARROW, as_svg
+from smidgen.report.mosaic import mosaic
+
+
+def luminance(colour: Any) -> float:
+    parts = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
+    return float(np.dot(parts, [0.2126, 0.7152, 0.0722]))
+
+
+def contrast(one: Any, other: Any) -> float:
+    low, high = sorted([luminance(one), luminance(other)])
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_counts_can_be_read_on_every_cell() -> None:
+    """Both have colours of their own, so that light or dark pages make no difference."""
+    table = tuple(tuple(90 if i == j else i * j // 3 for j in range(10)) for i in range(10))
+    figure = plots.confusion(table, [str(n) for n in range(10)])
+    (axes,) = figure.axes
+    image: Any = axes.images[0]
+    assert image.get_alpha() in (None, 1)
+    cells = image.cmap(image.norm(image.get_array()))
+    assert (cells[..., 3] == 1).all()
+    assert axes.texts
+    assert {text.get_color() for text in axes.texts} == {"#000000", "#ffffff"}
+    for text in axes.texts:
+        column, row = map(round, text.get_position())
+        assert contrast(text.get_color(), cells[row, column, :3]) > 4.5
+
+
+def test_a_perfect_confusion_matrix_is_drawn() -> None:
+    plots.confusion(((3, 0), (0, 4)), ["a", "b"])
+
+
+def test_nothing_is_written_across_the_curves(record: RunRecord) -> None:
+    (axes,) = plots.accuracy_curves(record.epochs, 0.95).axes
+    assert not axes.texts
+    assert axes.get_legend() is None
+    assert "target 95.00 %" in axes.get_legend_handles_labels()[1]
+
+
+def test_figures_of_a_run_with_short_names_suit_a_phone(record: RunRecord) -> None:
+    classes = record.data.classes
+    shares = np.full((12, 10), 0.1, np.float32)
+    images, labels = np.zeros((12, 1, 8, 8), np.uint8), np.zeros(12, np.int64)
+    for figure in (
+        plots.most_wrong(images, labels, shares, classes),
+        plots.cost_by_layer(record.profile),
+        plots.confusion(record.test.confusion, classes),
+    ):
+        assert figure.get_figwidth() == NARROW
+        assert "min-width" not in as_svg(figure, "a figure")
+
+
+def test_a_wide_figure_is_not_made_smaller_than_it_is() -> None:
+    size = range(30)
+    table = tuple(tuple(int(i == j) for j in size) for i in size)
+    svg = as_svg(plots.confusion(table, [f"class {n}" for n in size]), 'a <wide> "one"')
+    assert 'style="min-width:' in svg
+    assert 'aria-label="a &lt;wide&gt; &quot;one&quot;"' in svg
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_between_the_images_of_a_mosaic_is_the_page(channels: int) -> None:
+    images = np.full((3, channels, 4, 5), 128, np.uint8)
+    made = mosaic([images, images[:2]])
+    assert made.sheet.shape == (2 * 4 + 1, 3 * 5 + 2, 4)
+    alpha = made.sheet[..., 3]
+    assert (alpha[4] == 0).all()
+    assert (alpha[:, [5, 11]] == 0).all()
+    assert (alpha[5:, 12:] == 0).all()
+    assert (alpha > 0).sum() == 5 * 4 * 5
+    assert (made.sheet[alpha > 0] == [128, 128, 128, 255]).all()
+    assert list(made.middle_columns) == [2, 8, 14]
+    assert list(made.middle_rows) == [1.5, 6.5]
