@@ -24,7 +24,7 @@ def exhibits(network: nn.Module, data: Dataset, settings: Augment, seed: int) ->
     the network has a convolution.
     """
     network.eval()
-    chosen = _evenly(data.train.labels, len(data.classes))
+    chosen = _evenly(data.train, len(data.classes))
     samples = data.train.images[chosen]
     found = {"samples": samples, "samples_labels": data.train.labels[chosen]}
     generator = torch.Generator().manual_seed(seed)
@@ -38,11 +38,10 @@ def exhibits(network: nn.Module, data: Dataset, settings: Augment, seed: int) ->
     return {name: tensor.cpu().contiguous() for name, tensor in found.items()}
 
 
-def _evenly(labels: Tensor, num_classes: int) -> Tensor:
+def _evenly(part: Part, num_classes: int) -> Tensor:
     """The places of the first images of each class in turn, SAMPLES of them or a few less."""
     each = max(1, SAMPLES // num_classes)
-    places = [(labels == c).nonzero()[:each, 0] for c in range(min(num_classes, SAMPLES))]
-    return torch.cat(places)
+    return torch.cat([part.first_of(label, each) for label in range(min(num_classes, SAMPLES))])
 
 
 def _wrong(network: nn.Module, data: Dataset) -> dict[str, Tensor]:

@@ -4,7 +4,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from smidgen.errors import SmidgenError
+from smidgen.errors import ConfigError, SmidgenError
 
 
 def write_whole(path: Path, content: bytes | str) -> None:
@@ -63,6 +63,20 @@ def new_folder(parent: Path, name: str) -> Path:
             number += 1
         except OSError as error:
             raise SmidgenError(f"{folder} cannot be made: {error.strerror}.") from error
+
+
+def read_page(path: Path) -> str:
+    """The text of a page that a person wrote, with its own line ends.
+
+    Raises:
+        ConfigError: it cannot be read, or is no text in UTF-8.
+    """
+    try:
+        return path.read_bytes().decode("utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path} is not a text in UTF-8.") from None
 
 
 def append_line(path: Path, line: str) -> None:

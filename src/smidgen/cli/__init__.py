@@ -89,9 +89,7 @@ def _parser() -> Parser:
     check.set_defaults(command=_check)
     check.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
     _add_data_dir(check)
-    check.add_argument(
-        "--skip-bad", action="store_true", help="leave out pictures that cannot be read"
-    )
+    _add_skip_bad(check)
     _add_device(check)
 
     report.add(commands)
@@ -121,6 +119,12 @@ def _add_data_dir(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_skip_bad(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--skip-bad", action="store_true", help="leave out pictures that cannot be read"
+    )
+
+
 def _add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto (the default), cuda, mps or cpu")
 
@@ -137,9 +141,7 @@ def _add_where(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads", type=int, metavar="N", help="CPU threads (default: torch's choice)"
     )
-    parser.add_argument(
-        "--skip-bad", action="store_true", help="leave out pictures that cannot be read"
-    )
+    _add_skip_bad(parser)
     parser.add_argument("--quiet", action="store_true", help="print the verdict only")
     parser.add_argument(
         "--live", action="store_true", help="show the curves in a browser on this machine, too"

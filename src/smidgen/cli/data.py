@@ -178,7 +178,7 @@ def _samples(dataset: "Dataset") -> Any:
     train = dataset.train
     rows, names = [], []
     for place, name in enumerate(dataset.classes):
-        chosen = (train.labels == place).nonzero()[:_SAMPLES, 0]
+        chosen = train.first_of(place, _SAMPLES)
         if len(chosen):
             rows.append(train.images[chosen].numpy())
             names.append(name)
@@ -193,9 +193,7 @@ def _augmented(dataset: "Dataset", settings: "Augment") -> Any:
     from smidgen.report.grid import grid
 
     train, generator = dataset.train, torch.Generator().manual_seed(0)
-    rounds = [
-        (train.labels == place).nonzero()[:_SAMPLES, 0] for place in range(len(dataset.classes))
-    ]
+    rounds = [train.first_of(place, _SAMPLES) for place in range(len(dataset.classes))]
     turns = [chosen[i] for i in range(_SAMPLES) for chosen in rounds if i < len(chosen)]
     originals = train.images[torch.stack(turns[:_PAIRS])]
     changed = augment(originals, settings, generator, train.background).round().clamp(0, 255)

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from smidgen.errors import ConfigError
+from smidgen.files import read_page
 
 
 def add(commands: Any) -> None:
@@ -31,7 +31,7 @@ def add(commands: Any) -> None:
     audit.add_argument("file", type=Path, metavar="FILE", help="Markdown or any other text")
 
     init = commands.add_parser(
-        "init", help="write a starter repository: experiment, README and a workflow that gates it"
+        "init", help="write a starter repository: experiment, model, README and a gate for CI"
     )
     init.set_defaults(command=_init)
     init.add_argument(
@@ -62,13 +62,8 @@ def _readme(given: argparse.Namespace) -> int:
 def _audit(given: argparse.Namespace) -> int:
     from smidgen.audit import audit
 
-    try:
-        text = given.file.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"{given.file} cannot be read: {error.strerror}.") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{given.file} is not a text in UTF-8.") from None
-    findings = audit(text)
+    text = read_page(given.file)
+    findings = audit(text.replace("\r\n", "\n").replace("\r", "\n"))
     for finding in findings:
         print(f"{given.file}, {finding}")
     if not findings:

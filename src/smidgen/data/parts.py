@@ -64,6 +64,10 @@ class Part:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def first_of(self, label: int, count: int) -> Tensor:
+        """The places of the first `count` images of a class, or of all if there are fewer."""
+        return (self.labels == label).nonzero()[:count, 0]
+
     def to(self, device: torch.device | str) -> Self:
         """The same part on `device`."""
         return replace(self, images=self.images.to(device), labels=self.labels.to(device))

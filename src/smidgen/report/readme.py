@@ -20,7 +20,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from smidgen.errors import ConfigError, RecordError
-from smidgen.files import write_whole
+from smidgen.files import read_page, write_whole
 from smidgen.record import RECORD, RunRecord, read_record
 from smidgen.report.figures import (
     limit_cells,
@@ -53,7 +53,7 @@ def update(path: Path) -> bool:
         ConfigError: it cannot be read, or a mark makes no sense; names file and line.
         RecordError: a record is missing or damaged; names file, line and record.
     """
-    old = _read(path)
+    old = read_page(path)
     new = _filled(path, old)
     if new != old:
         write_whole(path.resolve(), new)
@@ -62,17 +62,8 @@ def update(path: Path) -> bool:
 
 def is_stale(path: Path) -> bool:
     """Whether `update` would change the README at `path`; raises as it does."""
-    old = _read(path)
+    old = read_page(path)
     return _filled(path, old) != old
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_bytes().decode("utf-8")
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}.") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path} is not a text in UTF-8.") from None
 
 
 def _filled(path: Path, text: str) -> str:
