@@ -5,6 +5,7 @@ from torch import nn
 
 from smidgen.config import Optimizer
 from smidgen.errors import ModelError
+from smidgen.training.muon import Muon
 
 
 def build_optimizer(network: nn.Module, settings: Optimizer) -> torch.optim.Optimizer:
@@ -16,6 +17,8 @@ def build_optimizer(network: nn.Module, settings: Optimizer) -> torch.optim.Opti
         ModelError: the network has nothing to train.
     """
     parameters = [p for p in network.parameters() if p.requires_grad]
+    if settings.name == "muon":
+        return _muon(parameters, settings)
     groups = [
         {
             "params": [p for p in parameters if p.ndim >= 2],
@@ -23,9 +26,7 @@ def build_optimizer(network: nn.Module, settings: Optimizer) -> torch.optim.Opti
         },
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
     ]
-    groups = [group for group in groups if group["params"]]
-    if not groups:
-        raise ModelError("the network has no trainable parameters, so it cannot learn.")
+    groups = _not_empty(groups)
     # fused: one pass over all parameters instead of one call for each operation on each of them
     if settings.name == "sgd":
         return torch.optim.SGD(
@@ -37,3 +38,26 @@ def build_optimizer(network: nn.Module, settings: Optimizer) -> torch.optim.Opti
         )
     kind = torch.optim.Adam if settings.name == "adam" else torch.optim.AdamW
     return kind(groups, lr=settings.lr, fused=True)
+
+
+def _muon(parameters: list[nn.Parameter], settings: Optimizer) -> Muon:
+    """Convolutions by Muon; linear layers, norms and biases by its share of the rate."""
+    assert settings.rest_lr is not None
+    share, decay = settings.rest_lr / settings.lr, settings.weight_decay
+    groups: list[dict[str, object]] = [
+        {
+            "params": [p for p in parameters if p.ndim > 2],
+            "orthogonal": True,
+            "weight_decay": decay,
+        },
+        {"params": [p for p in parameters if p.ndim == 2], "share": share, "weight_decay": decay},
+        {"params": [p for p in parameters if p.ndim < 2], "share": share},
+    ]
+    return Muon(_not_empty(groups), lr=settings.lr, momentum=settings.momentum)
+
+
+def _not_empty(groups: list[dict[str, object]]) -> list[dict[str, object]]:
+    filled = [group for group in groups if group["params"]]
+    if not filled:
+        raise ModelError("the network has no trainable parameters, so it cannot learn.")
+    return filled
