@@ -19,6 +19,7 @@ from smidgen.config import (
     read_experiment,
 )
 from smidgen.errors import ConfigError
+from smidgen.nets import build
 
 SMALL = """
 [experiment]
@@ -115,7 +116,7 @@ def test_a_file_reads_as_it_says() -> None:
         ('chain = "8 M 8 G"', "", "model must have one of net, chain, module; it has none"),
         ('chain = "8 M 8 G"', 'chain = "8 G"\nnet = "x"', "it has net and chain"),
         ("nesterov = true }", "nesterov = 1 }", "nesterov is 1; it must be true or false"),
-        ('"sgd", lr', '"adam", lr', "momentum and nesterov are for sgd, not for adam"),
+        ('"sgd", lr', '"adam", lr', "momentum and nesterov are for sgd and muon, not for adam"),
         ("momentum = 0.9, ", "", "nesterov needs a momentum above 0"),
         ("warmup = 0.2", "warmup = 1.0", "warmup is 1.0; a share of the steps"),
         ("translate = 0.1", "translate = 2", "translate is 2.0; a fraction"),
@@ -130,6 +131,45 @@ def test_what_is_wrong_in_a_file_is_said(old: str, new: str, message: str) -> No
         parse_experiment(SMALL.replace(old, new))
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("epochs = 3", "epochs = 0x" + "f" * 5000, "train.epochs is an integer too large"),
+        ("lr = 0.1", "lr = 0x" + "f" * 5000, "train.optimizer.lr is an integer too large"),
+        ('name = "tiny"', "name = 0x" + "f" * 5000, "experiment.name is an integer too large"),
+        ('name = "tiny"', "name" + ".a" * 50 + " = 1", "a key of more than 32 parts"),
+        ('name = "tiny"', "name" + " . 'a b'" * 50 + " = 1", "a key of more than 32 parts"),
+        ("[budget]", "[" + '"a\\"".' * 50 + "b]\n[budget]", "a key of more than 32 parts"),
+        ("It learns.", "x" * (1 << 18), "has 262,[0-9]+ characters; an experiment has at most"),
+    ],
+)
+def test_what_would_take_long_to_read_is_refused(old: str, new: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse_experiment(SMALL.replace(old, new))
+
+
+@pytest.mark.parametrize("text", ["1.2.3" * 9, ". . . " * 99, "One. Two words. " * 99, "." * 99])
+def test_dots_in_a_text_are_no_long_key(text: str) -> None:
+    assert parse_experiment(SMALL.replace("It learns.", text)).analysis == text
+
+
+def test_an_error_shows_only_the_beginning_of_what_is_wrong() -> None:
+    long = SMALL.replace('name = "tiny"', f"name = {['x' * 1000] * 100}")
+    with pytest.raises(ConfigError, match=r"experiment\.name is \['xxx") as caught:
+        parse_experiment(long)
+    assert len(str(caught.value)) < 2000
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "a/" * 5000, "\\u0000"])
+def test_a_module_whose_name_no_file_can_have_stays_as_it_is(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "odd.toml"
+    path.write_text(SMALL.replace('chain = "8 M 8 G"', f'module = "{name}.py:Net"'))
+    model = read_experiment(path).model
+    assert model.file is not None
+    with pytest.raises(ConfigError, match="there is no file"):
+        build(model, (1, 8, 8), 10)
+
+
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"none.toml cannot be read: No such file"):
         read_experiment(tmp_path / "none.toml")
@@ -139,6 +179,25 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     binary.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match=r"binary.toml is not a text in UTF-8"):
         read_experiment(binary)
+
+
+values = st.sampled_from(["0", "-1", "nan", "inf", "1e999", "true", '"x"', "[]", "{}", "[[[1]]]"])
+lines = st.tuples(st.integers(0), st.text(max_size=8) | values)
+
+
+@given(st.lists(lines, min_size=1, max_size=3), st.booleans())
+def test_a_changed_experiment_is_refused_or_can_be_written(
+    changes: list[tuple[int, str]], drop: bool
+) -> None:
+    changed = SMALL.splitlines()
+    for place, value in changes:
+        key, equals, _ = changed[place % len(changed)].partition("=")
+        changed[place % len(changed)] = "" if drop else f"{key}{equals}{value}"
+    try:
+        experiment = parse_experiment("\n".join(changed))
+    except ConfigError:
+        return
+    assert parse_experiment(format_experiment(experiment)) == experiment
 
 
 @given(st.text(max_size=200))

@@ -70,6 +70,22 @@ def test_what_does_not_fit_is_named_by_its_place(change: dict[str, object], mess
         from_plain(Sample, GOOD | change)
 
 
+def test_what_nests_deeply_or_is_huge_is_shown_in_short() -> None:
+    deep: object = []
+    for _ in range(100_000):
+        deep = [deep]
+    for wrong in (deep, ["x" * 10_000] * 10_000, {str(i): i for i in range(10_000)}):
+        with pytest.raises(ValueError, match=r"^word is [\[{].*; it must be a text\.$") as caught:
+            from_plain(Sample, GOOD | {"word": wrong})
+        assert len(str(caught.value)) < 2000
+
+
+@pytest.mark.parametrize("field", ["number", "share", "word", "maybe"])
+def test_an_integer_that_no_number_can_hold_is_named(field: str) -> None:
+    with pytest.raises(ValueError, match=f"^{field} is an integer too large for a number"):
+        from_plain(Sample, GOOD | {field: 1 << 20_000})
+
+
 def test_a_missing_field_is_named() -> None:
     with pytest.raises(ValueError, match=r"^train.optimizer.lr is missing\.$"):
         from_plain(Optimizer, {"name": "sgd"}, "train.optimizer")

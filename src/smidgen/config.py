@@ -5,6 +5,7 @@ whether it fits its data set and its budget shows when they meet (see smidgen.ru
 """
 
 import math
+import re
 import tomllib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,6 +19,12 @@ from smidgen.schema import from_plain, to_plain
 
 Argument = bool | int | float | str
 """What a network's constructor can be given from a TOML file."""
+
+_MOST_CHARACTERS = 1 << 18
+# A key of 32 parts or more: tomllib's time and memory grow with the square of their number.
+_LONG_KEY = re.compile(
+    r"""(?<![\w\\-])(?:(?:[\w-]++|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){32}"""
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -145,11 +152,14 @@ class Data:
 class Optimizer:
     """How gradients become steps. Weight decay acts on weights, not on norms and biases."""
 
-    name: Literal["sgd", "adam", "adamw"]
+    name: Literal["sgd", "adam", "adamw", "muon"]
+    """muon: orthogonalized steps for convolutions, sgd with Nesterov's momentum for the rest."""
     lr: float
     """Learning rate; under a schedule, the highest."""
+    rest_lr: float | None = None
+    """Of muon: the rate of all but convolutions, which the schedule changes in the same measure."""
     momentum: float = 0.0
-    """Of sgd; adam and adamw use betas of 0.9 and 0.999."""
+    """Of sgd and muon; adam and adamw use betas of 0.9 and 0.999."""
     nesterov: bool = False
     weight_decay: float = 0.0
 
@@ -167,8 +177,20 @@ class Optimizer:
             f"train.optimizer.weight_decay is {self.weight_decay}; it must be finite, 0 or more.",
         )
         require(
-            self.name == "sgd" or not (self.momentum or self.nesterov),
-            f"train.optimizer: momentum and nesterov are for sgd, not for {self.name}.",
+            self.name in ("sgd", "muon") or not (self.momentum or self.nesterov),
+            f"train.optimizer: momentum and nesterov are for sgd and muon, not for {self.name}.",
+        )
+        require(
+            (self.rest_lr is not None) == (self.name == "muon"),
+            f"train.optimizer.rest_lr is {self.rest_lr}; muon needs it, and only muon has it.",
+        )
+        require(
+            self.rest_lr is None or 0 < self.rest_lr < math.inf,
+            f"train.optimizer.rest_lr is {self.rest_lr}; it must be above 0 and finite.",
+        )
+        require(
+            self.name != "muon" or (self.nesterov and self.momentum > 0),
+            "train.optimizer: muon needs a momentum above 0, and nesterov = true.",
         )
         require(
             not self.nesterov or self.momentum > 0,
@@ -273,6 +295,11 @@ class Experiment:
         )
 
 
+def without_words(experiment: Experiment) -> Experiment:
+    """`experiment` without what people say about it: two that are equal so do the same."""
+    return replace(experiment, target="", analysis="")
+
+
 # The file groups an experiment as people talk of it; these are its tables, in order.
 
 
@@ -302,8 +329,17 @@ def parse_experiment(text: str) -> Experiment:
 
     Raises:
         ConfigError: not TOML (with the line), an unknown key (with the known ones), a missing
-            field, a wrong type or a value that makes no sense.
+            field, a wrong type or a value that makes no sense; a text of over 262,144 characters
+            or with a key of over 32 parts, which would take long to read.
     """
+    require(
+        len(text) <= _MOST_CHARACTERS,
+        f"it has {len(text):,} characters; an experiment has at most {_MOST_CHARACTERS:,}.",
+    )
+    require(
+        _LONG_KEY.search(text) is None,
+        "it has a key of more than 32 parts; an experiment's have at most three.",
+    )
     try:
         file = from_plain(_File, tomllib.loads(text))
     except ValueError as error:  # TOMLDecodeError and ConfigError are ValueErrors too
@@ -341,9 +377,21 @@ def read_experiment(path: Path) -> Experiment:
 def beside(experiment: Experiment, folder: Path) -> Experiment:
     """`experiment` with its module's file in `folder`, if there is such a file."""
     file = experiment.model.file
-    if file is None or not (folder / file).is_file():
+    if file is None or not is_file(folder / file):
         return experiment
     return replace(experiment, model=experiment.model.with_file(folder / file))
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; False too where its name is too long or its folder is closed.
+
+    >>> is_file(Path("a" * 300))
+    False
+    """
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def format_experiment(experiment: Experiment) -> str:

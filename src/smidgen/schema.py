@@ -6,12 +6,18 @@ that the project stores.
 """
 
 import dataclasses
+import reprlib
 import types
 import typing
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar
 
 T = TypeVar("T")
+
+_MOST_BITS = 1024  # of an integer: what a number in double precision can hold
+
+_shown = reprlib.Repr()  # of what is wrong, its beginning
+_shown.maxlevel, _shown.maxstring, _shown.maxother, _shown.maxlong = 3, 200, 200, 400
 
 
 def to_plain(value: Any) -> Any:
@@ -37,7 +43,8 @@ def from_plain(kind: type[T], value: Any, where: str = "") -> T:
     An int is taken where a float is wanted, nothing else is converted.
 
     Raises:
-        ValueError: an unknown key (with the known ones), a missing field, a wrong type.
+        ValueError: an unknown key (with the known ones), a missing field, a wrong type, an integer
+            of more than 1,024 bits.
 
     >>> from smidgen.config import Average
     >>> from_plain(Average, {"name": "ema", "dekay": 1}, "train.average")
@@ -49,6 +56,8 @@ def from_plain(kind: type[T], value: Any, where: str = "") -> T:
 
 def _read(kind: Any, value: Any, where: str) -> Any:
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if isinstance(value, int) and value.bit_length() > _MOST_BITS:
+        raise ValueError(f"{where} is an integer too large for a number.")
     if dataclasses.is_dataclass(kind):
         return _read_dataclass(typing.cast(type, kind), value, where)
     if origin in (typing.Union, types.UnionType):
@@ -56,7 +65,7 @@ def _read(kind: Any, value: Any, where: str) -> Any:
     if origin is Literal:
         if value not in arguments:
             allowed = ", ".join(repr(argument) for argument in arguments)
-            raise ValueError(f"{where} is {value!r}; it must be one of {allowed}.")
+            raise ValueError(f"{where} is {_shown.repr(value)}; it must be one of {allowed}.")
         return value
     if origin is tuple:
         return _read_tuple(arguments, value, where)
@@ -85,7 +94,7 @@ def _read_dataclass(kind: type, value: Any, where: str) -> Any:
     fields = {field.name: field for field in dataclasses.fields(kind)}
     for key in value:
         if key not in fields:
-            raise ValueError(f"{place} has no {key!r}; it has: {', '.join(fields)}.")
+            raise ValueError(f"{place} has no {_shown.repr(key)}; it has: {', '.join(fields)}.")
     hints = typing.get_type_hints(kind)
     read = {}
     for name, field in fields.items():
@@ -129,4 +138,4 @@ def _read_tuple(kinds: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ..
 
 
 def _wrong(where: str, value: Any, wanted: str) -> ValueError:
-    return ValueError(f"{where or 'the file'} is {value!r}; it must be {wanted}.")
+    return ValueError(f"{where or 'the file'} is {_shown.repr(value)}; it must be {wanted}.")

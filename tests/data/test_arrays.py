@@ -2,13 +2,14 @@ import contextlib
 import gzip
 import io
 import pickle
+import tracemalloc
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from own_sets import idx, idx_folder, labels, npz, pixels
 
@@ -143,6 +144,45 @@ def test_a_damaged_npz_is_refused_or_read(good_npz: Path, data: st.DataObject) -
         read(path)
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_packing_that_numpy_does_not_write_is_refused(
+    method: int, good_npz: Path, tmp_path: Path
+) -> None:
+    with (
+        zipfile.ZipFile(good_npz) as good,
+        zipfile.ZipFile(tmp_path / "a.npz", "w", method) as odd,
+    ):
+        for name in good.namelist():
+            odd.writestr(name, good.read(name))
+    with pytest.raises(DataError, match=r"a\.npz: x_train is packed in a way that numpy does not"):
+        read(tmp_path / "a.npz")
+
+
+headers = st.tuples(
+    st.sampled_from(["|u1", "<i8", ">u2", "|O", "<f4", "<U3", "|V0", "<M8[s]", "(2,)u1", "u1,u1"]),
+    st.booleans(),
+    st.lists(st.integers(-2, 9) | st.integers(), max_size=5).map(tuple),
+)
+
+
+@settings(max_examples=60)
+@given(headers, st.binary(max_size=9), st.sampled_from([b"\1\0", b"\2\0", b"\3\0"]))
+def test_an_array_whose_header_is_any_is_refused_or_read(
+    good_npz: Path, header: tuple[str, bool, tuple[int, ...]], values: bytes, version: bytes
+) -> None:
+    descr, fortran, shape = header
+    said = str({"descr": descr, "fortran_order": fortran, "shape": shape}).encode()
+    length = len(said).to_bytes(2 if version == b"\1\0" else 4, "little")
+    path = good_npz.with_name("any-header.npz")
+    with zipfile.ZipFile(good_npz) as good, zipfile.ZipFile(path, "w") as odd:
+        for name in good.namelist():
+            lies = name == "x_train.npy"
+            content = b"\x93NUMPY" + version + length + said + values if lies else good.read(name)
+            odd.writestr(name, content)
+    with contextlib.suppress(DataError):
+        read(path)
+
+
 HEADING = b"label,pixel0,pixel1,pixel2,pixel3\n"
 
 
@@ -159,6 +199,9 @@ HEADING = b"label,pixel0,pixel1,pixel2,pixel3\n"
         (HEADING + b"-1,2,3,4,5\n", "line 2, is not an integer label"),
         (HEADING + b"1,2,,4,5\n", "line 2, is not an integer label"),
         (HEADING + b"1,2,3,4,9999999999\n", "line 2, is not an integer label"),
+        (HEADING + b"1,2,3,4,\n", "line 2, is not an integer label"),
+        (HEADING + b",1,2,3,4\n", "line 2, is not an integer label"),
+        (HEADING + b"1,2,3,4,0000000001\n", "line 2, is not an integer label"),
         (b"1,2,3,4\n", "has 3 pixels a line; images must be square"),
         (b"1\n", "has 0 pixels a line"),
         (b"1," + b"0," * (1 << 23) + b"0\n", "line 1, has more than 16,777,216 bytes"),
@@ -198,6 +241,16 @@ def test_a_csv_of_kaggle_s_tests_has_no_labels(tmp_path: Path) -> None:
     found = read(tmp_path)
     assert found.test is None
     assert found.notes == ("test.csv has no labels, so it is not used.",)
+
+
+def test_a_line_as_long_as_is_allowed_takes_little_memory(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(b"1" + b",1" * ((1 << 23) - 10) + b"\n")
+    tracemalloc.start()
+    with pytest.raises(DataError, match="has 8388598 pixels a line"):
+        read(tmp_path / "a.csv")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 256 << 20
 
 
 def test_an_idx_folder_says_what_it_lacks(tmp_path: Path) -> None:

@@ -87,6 +87,25 @@ def test_a_wrong_token_is_marked(chain: str, marked: str, message: str) -> None:
     assert line[start : start + mark.count("^")] == marked
 
 
+@pytest.mark.parametrize(
+    ("chain", "marked", "message"),
+    [
+        ("4096,k4096,p4096 G", "4096,k4096,p4096", "more than 33,554,432 parameters up to here"),
+        ("4096,k1 4096 G", "4096", "more than 33,554,432 parameters up to here"),
+        ("4,p4096 4,p4096 4,k1 F", "F", "more than 33,554,432 parameters up to here"),
+        ("8 " + "8,k1 " * 1000 + "G", "8,k1", "a chain has at most 1,000 tokens"),
+    ],
+)
+def test_what_is_no_small_network_is_refused_before_it_is_made(
+    chain: str, marked: str, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        build_chain(chain, IMAGE, 10)
+    _, line, mark = str(caught.value).splitlines()
+    start = mark.index("^")
+    assert line[start : start + mark.count("^")] == marked
+
+
 def test_an_empty_chain_is_refused() -> None:
     with pytest.raises(ConfigError, match="empty"):
         build_chain("  ", IMAGE, 10)

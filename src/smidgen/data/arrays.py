@@ -20,7 +20,8 @@ _MOST_BYTES = 16 << 30
 """What a file may unpack to: these formats are read into memory."""
 _MOST_SIDE = 4096
 _MOST_LINE = 1 << 24
-_NUMBERS = re.compile(rb"[0-9]{1,9}(?:,[0-9]{1,9})*")
+_NUMBERS = re.compile(rb"[0-9,]+")  # a repeated group would take 100 bytes for each number
+_NO_NUMBER = re.compile(rb"\A,|,,|,\Z|[0-9]{10}")
 _NPZ = ("x_train", "y_train", "x_test", "y_test")
 _IDX = re.compile(r"(?:.*-)?(?P<part>train|t10k|test)-(?P<what>images|labels)[-.]idx\d-ubyte")
 
@@ -84,6 +85,10 @@ def _read_npz(path: Path) -> Arrays:
                 raise DataError(f"{path} unpacks to more than {_MOST_BYTES >> 30} GiB; refused.")
             arrays = []
             for name, info in zip(_NPZ, infos, strict=True):
+                if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    raise DataError(
+                        f"{path}: {name} is packed in a way that numpy does not write; refused."
+                    )
                 with archive.open(info) as stream:
                     arrays.append(_read_npy(stream, info.file_size, f"{path}: {name}"))
     except DataError:
@@ -221,7 +226,7 @@ def _read_csv(path: Path, *, labels_may_lack: bool = False) -> tuple[Pixels, boo
                 raise DataError(f"{path}: the first column is {said!r}; it must be 'label'.")
             width = len(names)
             continue
-        if not _NUMBERS.fullmatch(line):
+        if not _NUMBERS.fullmatch(line) or _NO_NUMBER.search(line):
             raise DataError(
                 f"{path}, line {number}, is not an integer label and integers from 0 to 255, with "
                 "commas between."

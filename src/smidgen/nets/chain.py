@@ -30,6 +30,8 @@ SUFFIXES = {
 }
 _POOLS: dict[str, type[nn.MaxPool2d] | type[nn.AvgPool2d]] = {"M": nn.MaxPool2d, "A": nn.AvgPool2d}
 _MOST = 4096  # channels, kernel side, padding, stride: a slip of the keyboard is no network
+_MOST_TOKENS = 1000
+_MOST_PARAMS = 1 << 25  # checked before any are made
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,8 @@ dropout=0.0), Pool(kind='M', side=2), Head(kind='G'))
     tokens = text.split()
     if not tokens:
         raise ConfigError('model.chain is empty; a small one is "8 8 M 12 12 G".')
+    if len(tokens) > _MOST_TOKENS:
+        raise _at(text, _MOST_TOKENS, f"a chain has at most {_MOST_TOKENS:,} tokens")
     steps = []
     for number, token in enumerate(tokens):
         try:
@@ -107,20 +111,26 @@ def build_chain(text: str, input_shape: tuple[int, int, int], num_classes: int) 
     """The network that `text` names, from images (channels, height, width) to logits.
 
     Raises:
-        ConfigError: a wrong token, or one that does not fit where it stands, with a mark below it.
+        ConfigError: a wrong token, or one that does not fit where it stands or brings more
+            parameters than a small network has, with a mark below it.
     """
     channels, *size = input_shape
+    params = 0
     layers: list[nn.Module] = []
     for number, step in enumerate(parse_chain(text)):
         try:
             if isinstance(step, Convolution):
                 size = _slide(size, step.kernel, step.stride, step.padding)
+                inputs = 1 if step.depthwise else channels
+                params = _more(params, (inputs * step.kernel**2 + 2) * step.channels)
                 layers.append(_block(step, channels, unchanged=size))
                 channels = step.channels
             elif isinstance(step, Pool):
                 size = _slide(size, step.side, step.side, 0)
                 layers.append(_POOLS[step.kind](step.side))
             else:
+                inputs = channels * (size[0] * size[1] if step.kind == "F" else 1)
+                params = _more(params, (inputs + 1) * num_classes)
                 layers += _head(step, channels, size, num_classes)
         except ValueError as error:
             raise _at(text, number, str(error)) from None
@@ -167,6 +177,12 @@ def _share(text: str) -> float:
     if not re.fullmatch(r"0|0?\.[0-9]{1,9}", text):
         raise ValueError(f"dropout {text!r} should be a share below 1, such as 0.1")
     return float(text)
+
+
+def _more(params: int, added: int) -> int:
+    if params + added > _MOST_PARAMS:
+        raise ValueError(f"the network has more than {_MOST_PARAMS:,} parameters up to here")
+    return params + added
 
 
 def _slide(size: list[int], kernel: int, stride: int, padding: int) -> list[int]:

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from smidgen.config import Argument
+from smidgen.config import Argument, is_file
 from smidgen.errors import ConfigError, ModelError
 
 _LIBRARIES = (str(Path(torch.__file__).parent), "<frozen", importlib.__path__[0])
@@ -49,7 +49,7 @@ def build_module(
             reference, _named(_imported(source), source, name), args, input_shape, num_classes
         )
     path = Path(source)
-    if not path.is_file():
+    if not is_file(path):
         raise ConfigError(f"model.module: there is no file {path}.")
     with _beside(path):
         maker = _named(_loaded(path), source, name)

@@ -1,0 +1,60 @@
+"""What benchmarks/fuzz.py feeds by the million, briefly and without its guidance."""
+
+import contextlib
+import importlib.util
+import sys
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from smidgen.errors import SmidgenError
+
+
+def loaded() -> Any:
+    path = Path(__file__).parents[1] / "benchmarks" / "fuzz_targets.py"
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    sys.modules[path.stem] = module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+targets = loaded()
+names = pytest.mark.parametrize("name", targets.TARGETS)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("inputs")
+
+
+@names
+def test_what_is_right_is_read(name: str, folder: Path) -> None:
+    for sample in targets.TARGETS[name].samples():
+        targets.TARGETS[name].read(sample, folder)
+
+
+@names
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0))
+def test_what_is_spoilt_is_read_or_refused(name: str, folder: Path, seed: int) -> None:
+    random, target = Random(seed), targets.TARGETS[name]
+    content = random.choice(target.samples())
+    for change in random.choices([target.change, targets.spoil], k=3):
+        with contextlib.suppress(Exception):  # it has lost the syntax
+            content = change(content, random)
+    with contextlib.suppress(SmidgenError):
+        target.read(content, folder)
+
+
+@names
+@settings(max_examples=60, deadline=None)
+@given(content=st.binary(max_size=300))
+def test_garbage_is_read_or_refused(name: str, folder: Path, content: bytes) -> None:
+    with contextlib.suppress(SmidgenError):
+        targets.TARGETS[name].read(content, folder)
