@@ -125,7 +125,9 @@ from smidgen.report import percent
 outcome = smidgen.train(
     experiment,
     smidgen.Where(seed=0),
-    smidgen.Listener(epoch=lambda e: print(f"{e.epoch:>3}  {percent(e.validation.accuracy):>8}")),
+    smidgen.Listener(
+        epoch=lambda epoch, _: print(f"{epoch.epoch:>3}  {percent(epoch.validation.accuracy):>8}")
+    ),
 )
 print(smidgen.verdict_text(outcome.verdict))
 

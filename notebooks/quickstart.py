@@ -70,7 +70,7 @@ from smidgen.record import Epoch
 from smidgen.report import percent
 
 
-def tell(epoch: Epoch) -> None:
+def tell(epoch: Epoch, _: float) -> None:
     """One line for each epoch."""
     counted = epoch.validation or epoch.train
     print(f"{epoch.epoch:>3}  loss {counted.loss:.4f}  accuracy {percent(counted.accuracy):>8}")

@@ -134,7 +134,7 @@ second = Experiment(
 second_outcome = attempt(second)
 
 # %% [markdown]
-# **Result.** A ninth of the parameters, far inside the limit, and some points of accuracy gone.
+# **Result.** A ninth of the parameters, far inside the limit, and a point of test accuracy gone.
 #
 # **Analysis.** Two things stand out. More than half of the parameters go into the fully connected
 # layer, which ties every class to every place of the map. And every training image is still
@@ -175,9 +175,9 @@ third_outcome = attempt(third)
 # %% [markdown]
 # **Result.** Inside the budget, on all counts.
 #
-# **Analysis.** Training accuracy is no longer above validation accuracy: the images it learns
-# from are harder than those it is scored on. Two things changed at once, so this run alone does
-# not say which of them did it; exchange one of them and run the cell again.
+# **Analysis.** Not every training image is right any longer, and more test images are: those it
+# learns from are harder than those it is scored on. Two things changed at once, so this run
+# alone does not say which of them did it; exchange one of them and run the cell again.
 
 # %% [markdown]
 # ## Side by side

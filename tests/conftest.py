@@ -74,7 +74,7 @@ def tiny() -> Experiment:
     return Experiment(
         name="tiny",
         target="Something that learns | in seconds.",
-        budget=Budget(max_params=1000, max_epochs=2, min_accuracy=0.2),
+        budget=Budget(max_params=1000, max_epochs=2, min_accuracy=0.15),
         model=Model(chain="6,s2 8,s2,o0.1 G"),
         data=Data(name="digits", augment=Augment(rotate=5, clean_epochs=1)),
         train=Train(

@@ -22,7 +22,8 @@ from smidgen.profiling.lookout import Lookout
 from smidgen.profiling.probe import probe
 from smidgen.profiling.trace import Operator, trace
 from smidgen.report import read_run, summary, write_report
-from smidgen.run import Where, restore, run
+from smidgen.restore import restore
+from smidgen.run import Where, run
 
 if TYPE_CHECKING:
     from smidgen.data import Dataset

@@ -21,7 +21,7 @@ if typing.TYPE_CHECKING:
 NAMES = """
 Augment Average Budget Data Experiment Listener Model Optimizer Schedule SmidgenError Train Verdict
 Where __version__ check find_experiment format_experiment load normalize parse_experiment predict
-profile read_experiment read_record summary train verdict_text
+profile read_experiment read_record resume summary train verdict_text
 """
 
 
@@ -95,7 +95,7 @@ def test_training_and_checking_are_a_line_each(
     Path("tiny.toml").write_text(text)
     experiment = smidgen.find_experiment("tiny.toml")
     epochs: list[int] = []
-    listener = smidgen.Listener(epoch=lambda epoch: epochs.append(epoch.epoch))
+    listener = smidgen.Listener(epoch=lambda epoch, _: epochs.append(epoch.epoch))
     outcome = smidgen.train(experiment, smidgen.Where(seed=3, threads=1), listener)
     assert outcome.folder == Path("runs/tiny/seed-3")
     assert outcome.record == replace(smidgen.read_record(outcome.folder))

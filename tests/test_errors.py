@@ -1,19 +1,28 @@
 import re
+from pathlib import Path
 
 from smidgen import errors
-from smidgen.errors import ConfigError, SmidgenError
+from smidgen.errors import ConfigError, Interrupted, SmidgenError
 
 
-def tree(kind: type[Exception]) -> list[type[Exception]]:
+def tree(kind: type[BaseException]) -> list[type[BaseException]]:
     here = [k for k in kind.__subclasses__() if k.__module__ == "smidgen.errors"]
     return [kind, *(found for child in here for found in tree(child))]
 
 
 def test_the_tree_is_as_it_is_drawn() -> None:
-    drawn = re.findall(r"^[ │├└─]*(\w+Error)\b", errors.__doc__ or "", re.MULTILINE)
-    assert drawn == [kind.__name__ for kind in tree(SmidgenError)]
+    _, *drawings, _ = (errors.__doc__ or "").split("\n\n")
+    drawn = re.findall(r"^[ │├└─]*(\w+)", "\n".join(drawings), re.MULTILINE)
+    trees = [*tree(SmidgenError), *tree(KeyboardInterrupt)]
+    assert drawn == [kind.__name__ for kind in trees]
     defined = [v for v in vars(errors).values() if isinstance(v, type)]
-    assert set(defined) == set(tree(SmidgenError))
+    assert {*defined, KeyboardInterrupt} == set(trees) | {Path}
+
+
+def test_an_interruption_is_no_error_that_somebody_catches() -> None:
+    stop = Interrupted(15, Path("runs/tiny"))
+    assert not isinstance(stop, Exception)
+    assert (stop.signal, stop.folder) == (15, Path("runs/tiny"))
 
 
 def test_a_config_error_is_a_value_error() -> None:

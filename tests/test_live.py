@@ -68,7 +68,6 @@ EPOCH = Epoch(
     validation=Score(loss=0.25, accuracy=0.95),
     test=None,
     lr=0.1,
-    seconds=2.0,
 )
 
 
@@ -76,7 +75,7 @@ def test_the_page_tells_what_the_run_told(page: LivePage) -> None:
     assert state(page)["epochs"] == []
     page.describe("tiny, seed 3", 0.994, 2)
     page.progress(1, 3, 10, 0.7, 0.8, 1234.5)
-    page.note(EPOCH)
+    page.note(EPOCH, 2.0)
     found = state(page)
     assert (found["name"], found["target"], found["num_epochs"]) == ("tiny, seed 3", 0.994, 2)
     assert found["progress"] == {
@@ -89,6 +88,7 @@ def test_the_page_tells_what_the_run_told(page: LivePage) -> None:
     }
     (epoch,) = found["epochs"]  # type: ignore[misc]
     assert epoch["validation"] == {"loss": 0.25, "accuracy": 0.95}  # type: ignore[has-type]
+    assert epoch["seconds"] == 2.0  # type: ignore[has-type]
     assert not found["ended"]
 
 

@@ -14,7 +14,7 @@ from smidgen.data import Dataset, normalize
 from smidgen.errors import DataError, RecordError
 from smidgen.predicting import as_digit, predict, read_grey
 from smidgen.record import RunRecord
-from smidgen.run import restore
+from smidgen.restore import restore
 
 Grey = NDArray[np.float32]
 

@@ -1,9 +1,11 @@
 import json
 import math
+import random
 from pathlib import Path
 from typing import Any
 
 import pytest
+from forging import forge
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -19,11 +21,22 @@ from smidgen.record import (
     Profile,
     RunRecord,
     Score,
+    Times,
+    _seal,
     format_epoch,
     format_record,
+    format_times,
+    is_sealed,
     read_record,
+    read_times,
 )
 from smidgen.schema import from_plain
+
+
+def sealed(body: str) -> bytes:
+    """The content of a file with a digest of its own."""
+    return _seal(body).encode()
+
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 scores = st.builds(Score, loss=finite, accuracy=finite)
@@ -33,7 +46,6 @@ epochs = st.builds(
     validation=st.none() | scores,
     test=st.none() | scores,
     lr=finite,
-    seconds=finite,
 )
 bins = st.builds(CalibrationBin, confidence=finite, accuracy=finite)
 evaluations = st.builds(Evaluation, score=scores, calibration=st.lists(bins, max_size=2).map(tuple))
@@ -53,7 +65,7 @@ data = st.builds(
         {
             "seed": st.integers(),
             "command": st.text(),
-            "train_seconds": finite,
+            "inexact": st.lists(st.text(), max_size=2).map(tuple),
             "data": data,
             "profile": st.from_type(Profile),
             "epochs": st.lists(epochs, max_size=3).map(tuple),
@@ -66,7 +78,11 @@ data = st.builds(
 def test_a_record_survives_json(record: RunRecord, changes: dict[str, Any]) -> None:
     fields = {name: getattr(record, name) for name in RunRecord.__dataclass_fields__}
     changed = RunRecord(**fields | changes)
-    assert from_plain(RunRecord, json.loads(format_record(changed))) == changed
+    text = format_record(changed)
+    plain = json.loads(text)
+    assert len(plain.pop("sha256")) == 64
+    assert from_plain(RunRecord, plain) == changed
+    assert is_sealed(text)
 
 
 @given(epochs)
@@ -87,7 +103,6 @@ def test_a_figure_that_is_no_number_is_never_written(record: RunRecord) -> None:
         validation=None,
         test=None,
         lr=0.1,
-        seconds=1.0,
     )
     with pytest.raises(ValueError, match="not JSON compliant"):
         format_epoch(wrong)
@@ -111,10 +126,12 @@ def test_a_record_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
         (b"", "damaged: Expecting value"),
         (b"\xff\xfe", "damaged: 'utf-8' codec"),
         (b"[" * 100_000, "damaged: maximum recursion"),
-        (b"[]", r"damaged: the file is \[\]; it must be a table"),
-        (b"{}", f"schema None; this smidgen reads {SCHEMA}"),
-        (b'{"schema": 2, "news": 1}', "schema 2; this smidgen reads 1. Repeat the run"),
-        (b'{"schema": 1}', "damaged: experiment is missing"),
+        (b"[]", "damaged: the file must be a table"),
+        (b"{}", "was changed after it was written"),
+        (sealed('{\n "seed": 1\n}\n'), f"schema None; this smidgen reads {SCHEMA}"),
+        (b'{"schema": 1, "news": 1}', "schema 1; this smidgen reads 2. Repeat the run"),
+        (b'{"schema": 2}', "was changed after it was written: .* Bring the original back"),
+        (sealed('{\n "schema": 2\n}\n'), "damaged: experiment is missing"),
     ],
 )
 def test_what_is_no_record_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
@@ -141,31 +158,101 @@ def test_what_is_no_record_is_refused(tmp_path: Path, content: bytes, message: s
 def test_an_edit_that_makes_no_sense_is_named(
     spoilable: Path, path: str, value: object, message: str
 ) -> None:
-    plain = json.loads((spoilable / "run.json").read_text())
-    *above, name = path.split(".")
-    table = plain
-    for key in above:
-        table = table[key]
-    table[name] = value
-    (spoilable / "run.json").write_text(json.dumps(plain))
-    with pytest.raises(RecordError, match=message):
+    def change(table: dict[str, Any]) -> None:
+        *above, name = path.split(".")
+        for key in above:
+            table = table[key]
+        table[name] = value
+
+    forge(spoilable, change)
+    for edited in (False, True):
+        with pytest.raises(RecordError, match=message):
+            read_record(spoilable, edited=edited)
+
+
+# ------------------------------------------------------------------------------------ the digest
+
+
+def test_every_change_of_a_character_is_found() -> None:
+    text = format_times(Times(started="2026-01-01", epoch_seconds=(1.5, 2.0), stops=1))
+    assert is_sealed(text)
+    for place in range(len(text)):
+        for character in {"0", "a", " ", "\n", "ä", '"', "}"} - {text[place]}:
+            assert not is_sealed(text[:place] + character + text[place + 1 :])
+        assert not is_sealed(text[:place])
+        assert not is_sealed(text[:place] + text[place + 1 :])
+        assert not is_sealed(text[:place] + " " + text[place:])
+    assert not is_sealed(text + "\n")
+    assert not is_sealed(text.replace("\n", "\r\n"))
+
+
+def test_a_digest_of_other_content_is_found() -> None:
+    one, other = (format_times(Times(started=day)) for day in ("2026-01-01", "2026-01-02"))
+    first, second = (text.splitlines(keepends=True) for text in (one, other))
+    assert first[1] != second[1]
+    assert not is_sealed("".join([*first[:1], second[1], *first[2:]]))
+
+
+def test_an_edited_record_is_refused_and_read_where_that_is_asked_for(
+    spoilable: Path, record: RunRecord
+) -> None:
+    path = spoilable / "run.json"
+    path.write_text(path.read_text().replace('"seed": 3', '"seed": 4'))
+    with pytest.raises(RecordError, match=r"run.json was changed after it was written"):
         read_record(spoilable)
+    assert read_record(spoilable, edited=True).seed == record.seed + 1
+
+
+def test_times_stand_beside_the_record(finished_folder: Path, record: RunRecord) -> None:
+    times = read_times(finished_folder)
+    assert times is not None
+    assert len(times.epoch_seconds) == len(record.epochs)
+    assert 0 < sum(times.epoch_seconds) < times.train_seconds < times.total_seconds
+    assert (times.stops, len(times.started)) == (0, len("2026-01-01T00:00:00+00:00"))
+
+
+def test_times_may_be_missing_but_not_edited(spoilable: Path) -> None:
+    path = spoilable / "times.json"
+    path.write_text(path.read_text().replace('"stops": 0', '"stops": 1'))
+    with pytest.raises(RecordError, match=r"times.json was changed after it was written"):
+        read_times(spoilable)
+    path.write_bytes(sealed('{\n "started": 1\n}\n'))
+    with pytest.raises(RecordError, match=r"times.json is damaged: started is 1"):
+        read_times(spoilable)
+    path.unlink()
+    assert read_times(spoilable) is None
+
+
+def refuses(folder: Path, content: bytes) -> None:
+    (folder / "run.json").write_bytes(content)
+    with pytest.raises(RecordError):
+        read_record(folder)
+
+
+def test_a_record_cut_anywhere_is_refused(tmp_path: Path, finished_folder: Path) -> None:
+    content = (finished_folder / "run.json").read_bytes()
+    ends = {*range(100), *range(len(content) - 100, len(content))}
+    for length in ends | set(random.Random(0).sample(range(len(content)), 800)):
+        refuses(tmp_path, content[:length])
+
+
+def test_a_record_with_one_wrong_bit_is_refused(tmp_path: Path, finished_folder: Path) -> None:
+    content = (finished_folder / "run.json").read_bytes()
+    draw = random.Random(0)
+    for _ in range(1000):
+        bit = draw.randrange(8 * len(content))
+        spoilt = bytearray(content)
+        spoilt[bit // 8] ^= 1 << bit % 8
+        refuses(tmp_path, bytes(spoilt))
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-@given(share=st.floats(0, 1, exclude_max=True), byte=st.none() | st.integers(0, 255))
-def test_a_damaged_record_is_a_record_or_a_record_error(
-    tmp_path: Path, finished_folder: Path, share: float, byte: int | None
+@given(place=st.floats(0, 1, exclude_max=True), put=st.binary(max_size=20), cut=st.integers(0, 20))
+def test_a_record_with_other_bytes_is_refused(
+    tmp_path: Path, finished_folder: Path, place: float, put: bytes, cut: int
 ) -> None:
     content = (finished_folder / "run.json").read_bytes()
-    place = int(share * (len(content) - 2))
-    changed = content[:place]  # cut short, or one byte of it another
-    if byte is not None:
-        changed += bytes([byte]) + content[place + 1 :]
-    (tmp_path / "run.json").write_bytes(changed)
-    try:
-        found = read_record(tmp_path)
-    except RecordError:
-        return
-    assert byte is not None
-    assert isinstance(found, RunRecord)
+    start = int(place * len(content))
+    changed = content[:start] + put + content[start + cut :]
+    if changed != content:
+        refuses(tmp_path, changed)

@@ -10,8 +10,8 @@ import pytest
 from smidgen.config import Experiment, format_experiment
 from smidgen.data import Dataset
 from smidgen.errors import ConfigError
+from smidgen.listener import Listener, together
 from smidgen.record import EXPERIMENT, Epoch, RunRecord, Score
-from smidgen.run import Listener, together
 from smidgen.track import TensorBoardSink, TrackioSink, figures, tracked
 
 FIRST = Epoch(
@@ -20,7 +20,6 @@ FIRST = Epoch(
     validation=Score(loss=0.25, accuracy=0.875),
     test=None,
     lr=0.125,
-    seconds=2.0,
 )
 FIGURES = {
     "loss/train": 0.5,
@@ -42,7 +41,7 @@ def folder(tmp_path: Path, tiny: Experiment) -> Path:
 
 
 def test_what_was_not_scored_has_no_figure() -> None:
-    assert figures(FIRST) == FIGURES
+    assert figures(FIRST, 2.0) == FIGURES
 
 
 def test_all_listeners_are_told_in_their_order(
@@ -53,15 +52,20 @@ def test_all_listeners_are_told_in_their_order(
     def named(name: str) -> Listener:
         return Listener(
             ready=lambda _, __, folder: told.append((name, folder)),
+            note=lambda text: told.append((name, text)),
+            past=lambda epoch, seconds: told.append((name, (epoch, seconds))),
             batch=lambda progress: told.append((name, progress)),
-            epoch=lambda epoch: told.append((name, epoch)),
+            epoch=lambda epoch, seconds: told.append((name, seconds)),
         )
 
     both = together(named("a"), named("b"))
     both.ready(digits, record.profile, tmp_path)
+    both.note("a sentence")
+    both.past(FIRST, 2.0)
     both.batch("progress")  # type: ignore[arg-type]
-    both.epoch(FIRST)
-    assert told == [(n, what) for what in (tmp_path, "progress", FIRST) for n in "ab"]
+    both.epoch(FIRST, 3.0)
+    whats = (tmp_path, "a sentence", (FIRST, 2.0), "progress", 3.0)
+    assert told == [(n, what) for what in whats for n in "ab"]
 
 
 @pytest.mark.parametrize(
@@ -118,7 +122,7 @@ def test_tensorboard_gets_each_epoch_in_the_runs_folder(
 ) -> None:
     with tracked(["tensorboard", "tensorboard"]) as (listener,):
         listener.ready(digits, record.profile, folder)
-        listener.epoch(FIRST)
+        listener.epoch(FIRST, 2.0)
         (writer,) = written
         assert writer.state == "open"
     assert writer.state == "closed"
@@ -151,7 +155,7 @@ def test_event_files_hold_what_tensorboard_reads_back(
     pytest.importorskip("tensorboard")
     with TensorBoardSink(tmp_path / "events").live() as listener:
         listener.ready(digits, record.profile, folder)
-        listener.epoch(FIRST)
+        listener.epoch(FIRST, 2.0)
     assert read_events(tmp_path / "events") == {n: [(1, v)] for n, v in FIGURES.items()}
 
 
@@ -209,7 +213,7 @@ def test_trackio_stays_at_home(
 ) -> None:
     with tracked(["trackio"]) as (listener,):
         listener.ready(digits, record.profile, folder)
-        listener.epoch(FIRST)
+        listener.epoch(FIRST, 2.0)
     (begun,) = fake_trackio.begun
     assert (begun["project"], begun["name"]) == ("tiny", "seed-3")
     assert begun["config"]["num_params"] == record.profile.num_params
@@ -259,7 +263,8 @@ run, folder = map(pathlib.Path, sys.argv[1:])
 with TrackioSink().live() as listener:
     listener.ready(None, read_record(run).profile, folder)
     score = Score(loss=0.5, accuracy=0.75)
-    listener.epoch(Epoch(epoch=1, train=score, validation=None, test=None, lr=0.1, seconds=1.0))
+    epoch = Epoch(epoch=1, train=score, validation=None, test=None, lr=0.1)
+    listener.epoch(epoch, 1.0)
 assert not asked, asked
 from trackio.sqlite_storage import SQLiteStorage
 (row,) = SQLiteStorage.get_logs("tiny", "seed-3")

@@ -5,6 +5,7 @@ import smidgen
 experiment = smidgen.find_experiment("gap-6k")
 outcome = smidgen.train(experiment)                      # what `smidgen train gap-6k` does
 smidgen.check(outcome.folder).passed
+smidgen.resume(outcome.folder)                           # after a crash, as if there had been none
 smidgen.profile(my_network, (1, 28, 28)).macs
 smidgen.Budget(max_params=8_000).check(my_network).passed
 """
@@ -31,13 +32,14 @@ if TYPE_CHECKING:
     from smidgen.data import normalize as normalize
     from smidgen.errors import SmidgenError as SmidgenError
     from smidgen.experiments import find_experiment as find_experiment
+    from smidgen.listener import Listener as Listener
     from smidgen.predicting import predict as predict
     from smidgen.profiling import profile as profile
     from smidgen.record import read_record as read_record
     from smidgen.report import summary as summary
     from smidgen.report import verdict_text as verdict_text
-    from smidgen.run import Listener as Listener
     from smidgen.run import Where as Where
+    from smidgen.run import resume as resume
     from smidgen.run import run as _run
 
     train = _run
@@ -59,7 +61,8 @@ _HOMES = {
     "smidgen.profiling": ("profile",),
     "smidgen.record": ("read_record",),
     "smidgen.report": ("summary", "verdict_text"),
-    "smidgen.run": ("Listener", "Where", "train"),
+    "smidgen.listener": ("Listener",),
+    "smidgen.run": ("Where", "resume", "train"),
 }
 _EXPORTS = {name: home for home, names in _HOMES.items() for name in names}
 

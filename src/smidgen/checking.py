@@ -1,16 +1,33 @@
-"""A finished run, checked against its own weights and data."""
+"""A finished run, checked against its own weights, files and data."""
 
+import contextlib
 import hashlib
 import math
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from smidgen.budget import Verdict
-from smidgen.data import load
+from smidgen.config import read_experiment, without_words
+from smidgen.data import Dataset, load
 from smidgen.environment import settle
+from smidgen.errors import SmidgenError
 from smidgen.profiling import profile
-from smidgen.record import WEIGHTS, RunRecord, read_record
-from smidgen.run import data_record, restore, score
+from smidgen.record import (
+    EXHIBITS,
+    EXPERIMENT,
+    METRICS,
+    RECORD,
+    WEIGHTS,
+    RunRecord,
+    format_epoch,
+    is_sealed,
+    read_record,
+    read_times,
+)
+from smidgen.restore import restore
+from smidgen.run import Where, data_record, run, score
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,21 +45,29 @@ class Check:
 
 
 def check(
-    folder: Path, data_dir: Path | None = None, device: str = "auto", skip_bad: bool = False
+    folder: Path,
+    data_dir: Path | None = None,
+    device: str = "auto",
+    skip_bad: bool = False,
+    repeat: bool = False,
 ) -> Check:
     """Count the parameters and score the test set again, and hold both against the record.
+
+    The folder's other files are held against it, too: metrics, experiment, pictures, and the record
+    against its own digest. With `repeat` the run is trained again, from its experiment and seed
+    with its number of threads, and must come to the same weights and metrics, byte for byte.
 
     Raises:
         SmidgenError: the run, its weights or its data are missing or damaged.
     """
-    record = read_record(folder)
-    network = restore(folder, record)
+    record = read_record(folder, edited=True)
+    network = restore(folder, record, other=True)
     found = profile(network, record.data.image_shape)
-    dataset = load(record.experiment.data, folder=data_dir, skip_bad=skip_bad).to(settle(device))
-    tested = score(network.to(dataset.test.images.device), dataset, dataset.test)
-    weights = hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
+    dataset = load(record.experiment.data, folder=data_dir, skip_bad=skip_bad)
+    there = dataset.to(settle(device))
+    tested = score(network.to(there.test.images.device), there, there.test)
     pairs = {
-        "weights' SHA-256": (weights, record.weights_sha256),
+        "weights' SHA-256": (_sha256(folder / WEIGHTS), record.weights_sha256),
         "data's SHA-256": (dataset.sha256, record.data.sha256),
         # where the same data is may differ
         "data": (replace(data_record(dataset), source=record.data.source), record.data),
@@ -53,6 +78,10 @@ def check(
         "test accuracy": (tested.score.accuracy, record.test.score.accuracy),
         "confusion matrix": (tested.confusion, record.test.confusion),
         "epochs": (len(record.epochs), record.experiment.train.epochs),
+        "numbers of the epochs": (
+            tuple(epoch.epoch for epoch in record.epochs),
+            tuple(range(1, len(record.epochs) + 1)),
+        ),
     }
     # other machines and thread counts sum in another order
     if not math.isclose(tested.score.loss, record.test.score.loss, rel_tol=1e-3, abs_tol=1e-6):
@@ -62,7 +91,10 @@ def check(
     epochs, accuracy = len(record.epochs), tested.score.accuracy
     verdict = record.experiment.budget.check(found, epochs=epochs, accuracy=accuracy)
     pairs["verdict"] = (verdict, record.verdict)
-    return Check(record=record, verdict=verdict, differences=tuple(_differences(pairs)))
+    differences = [*_differences(pairs), *_spoilt_files(folder, record)]
+    if repeat:
+        differences += _repeated(record, dataset, device)
+    return Check(record=record, verdict=verdict, differences=tuple(differences))
 
 
 def _differences(pairs: dict[str, tuple[object, object]]) -> list[str]:
@@ -72,3 +104,44 @@ def _differences(pairs: dict[str, tuple[object, object]]) -> list[str]:
             short = isinstance(now, int | float | str)
             lines.append(f"{name}: {now} now, {recorded} in the record" if short else name)
     return lines
+
+
+def _spoilt_files(folder: Path, record: RunRecord) -> Iterator[str]:
+    """What the folder's other files say otherwise than the record; a file may be missing."""
+    if not is_sealed((folder / RECORD).read_bytes().decode(errors="replace")):
+        yield f"{RECORD} was changed after it was written: it does not have the SHA-256 it says"
+    metrics = None
+    with contextlib.suppress(ValueError):  # a figure that is no number is never written
+        metrics = "".join(map(format_epoch, record.epochs)).encode()
+    if (folder / METRICS).exists() and (folder / METRICS).read_bytes() != metrics:
+        yield f"{METRICS} is not what the record says of the epochs"
+    if (folder / EXHIBITS).exists() and _sha256(folder / EXHIBITS) != record.exhibits_sha256:
+        yield f"{EXHIBITS}' SHA-256"
+    try:
+        read_times(folder)
+        if (folder / EXPERIMENT).exists():
+            there = read_experiment(folder / EXPERIMENT)
+            if without_words(there) != without_words(record.experiment):
+                yield f"{EXPERIMENT} is not the record's experiment"
+    except SmidgenError as error:
+        yield str(error).rstrip(".")
+
+
+def _repeated(record: RunRecord, dataset: Dataset, device: str) -> list[str]:
+    """What comes out otherwise when the run is trained again."""
+    with tempfile.TemporaryDirectory() as out:
+        where = Where(
+            seed=record.seed, out=Path(out), device=device, threads=record.environment.threads
+        )
+        again = run(record.experiment, where, dataset=dataset).record
+    if again is None:
+        return ["trained again: its budget stops it before training"]
+    pairs: dict[str, tuple[object, object]] = {
+        "trained again: weights' SHA-256": (again.weights_sha256, record.weights_sha256),
+        "trained again: epochs": (again.epochs, record.epochs),
+    }
+    return _differences(pairs)
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -10,7 +10,7 @@ from PIL import Image
 
 from smidgen.data import normalize, picture_at, pixels_at
 from smidgen.record import RunRecord, read_record
-from smidgen.run import restore
+from smidgen.restore import restore
 
 _INK = (
     0.2  # of the range from paper to the darkest stroke: above it, a pixel belongs to the drawing

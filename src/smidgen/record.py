@@ -3,16 +3,18 @@
 Sizes are (height, width); shapes leave the batch out; accuracy is a fraction; units stand in names.
 """
 
+import hashlib
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, NoReturn, TypeVar
 
 from smidgen.budget import Verdict
 from smidgen.config import Experiment, beside
 from smidgen.errors import RecordError
 from smidgen.schema import from_plain, to_plain
 
-SCHEMA = 1
+SCHEMA = 2
 
 # The files of a run's folder.
 EXPERIMENT = "experiment.toml"
@@ -20,7 +22,10 @@ RECORD = "run.json"
 METRICS = "metrics.jsonl"
 WEIGHTS = "weights.safetensors"
 EXHIBITS = "exhibits.safetensors"
+TIMES = "times.json"
+PAGE = "report.html"
 
+T = TypeVar("T")
 Pair = tuple[int, int]
 
 
@@ -101,7 +106,6 @@ class Epoch:
     """None unless asked for: a look at the test set that is counted."""
     lr: float
     """The learning rate of the epoch's last step."""
-    seconds: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -181,12 +185,6 @@ class RunRecord:
     seed: int
     command: str
     """What repeats it, in the run's folder."""
-    started: str
-    """UTC, ISO 8601."""
-    train_seconds: float
-    """The training loop with its validation, from the first step to the last."""
-    total_seconds: float
-    """From the start of the run, data and test included."""
     data: DataRecord
     profile: Profile
     epochs: tuple[Epoch, ...]
@@ -194,13 +192,40 @@ class RunRecord:
     test_looks: int
     """How often the test set was scored."""
     weights_sha256: str
+    exhibits_sha256: str
     environment: Environment
     verdict: Verdict
+    inexact: tuple[str, ...] = ()
+    """A sentence for each time that the run went on where it could not be what it would have been
+    without the stop: another build, device or number of threads."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Times:
+    """How long a run took: what differs each time, and so has a file of its own."""
+
+    started: str
+    """UTC, ISO 8601."""
+    epoch_seconds: tuple[float, ...] = ()
+    """Of each epoch with its validation."""
+    train_seconds: float = 0.0
+    """The training loop, from the first step to the last; work that was lost is not counted."""
+    total_seconds: float = 0.0
+    """From the start of the run, data and test included."""
+    checkpoint_seconds: float = 0.0
+    """Of train_seconds: what writing checkpoints took."""
+    stops: int = 0
+    """How often the run was stopped and went on."""
 
 
 def format_record(record: RunRecord) -> str:
-    """The record as JSON."""
-    return json.dumps(to_plain(record), indent=1, allow_nan=False) + "\n"
+    """The record as JSON that says its own digest."""
+    return _seal(json.dumps(to_plain(record), indent=1, allow_nan=False) + "\n")
+
+
+def format_times(times: Times) -> str:
+    """The times as JSON that says its own digest."""
+    return _seal(json.dumps(to_plain(times), indent=1, allow_nan=False) + "\n")
 
 
 def format_epoch(epoch: Epoch) -> str:
@@ -208,28 +233,83 @@ def format_epoch(epoch: Epoch) -> str:
     return json.dumps(to_plain(epoch), allow_nan=False) + "\n"
 
 
-def read_record(folder: Path) -> RunRecord:
-    """The record of the run in `folder`, from its run.json.
+def read_record(folder: Path, edited: bool = False) -> RunRecord:
+    """The record of the run in `folder`, from its run.json; with `edited`, a changed one too.
 
     Raises:
-        RecordError: there is none (a run that did not finish has none), or it is damaged.
+        RecordError: there is none (a run that did not finish has none), it is damaged, or it was
+            changed after it was written.
     """
     path = folder / RECORD
-    try:
-        plain = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RecordError(f"{folder} is not a finished run: it holds no {RECORD}.") from None
-    except OSError as error:
-        raise RecordError(f"{path} cannot be read: {error.strerror}.") from None
-    except (ValueError, RecursionError) as error:
-        raise RecordError(f"{path} is damaged: {error}.") from None
-    if isinstance(plain, dict) and plain.get("schema") != SCHEMA:
+    plain = _read_sealed(path, edited)
+    if plain is None:
+        raise RecordError(f"{folder} is not a finished run: it holds no {RECORD}.")
+    if plain.get("schema") != SCHEMA:
         raise RecordError(
             f"{path} has schema {plain.get('schema')!r}; this smidgen reads {SCHEMA}. Repeat the "
             "run, or read it with the smidgen that wrote it."
         )
+    record = _as(RunRecord, plain, path)
+    return replace(record, experiment=beside(record.experiment, folder))
+
+
+def read_times(folder: Path) -> Times | None:
+    """How long the run in `folder` took; None where that was not kept.
+
+    Raises:
+        RecordError: its times.json is damaged, or was changed after it was written.
+    """
+    path = folder / TIMES
+    plain = _read_sealed(path)
+    return None if plain is None else _as(Times, plain, path)
+
+
+def is_sealed(text: str) -> bool:
+    """Whether a JSON text is as it was written: its first line holds the rest's SHA-256."""
+    digest, rest = text[len(_SEAL) :][:64], text[len(_SEAL) + 64 :]
+    body = "{" + rest.removeprefix('",')
+    return text == _SEAL + digest + '",' + body[1:] and digest == _sha256(body)
+
+
+_SEAL = '{\n "sha256": "'
+
+
+def _seal(body: str) -> str:
+    return f'{_SEAL}{_sha256(body)}",{body[1:]}'
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _read_sealed(path: Path, edited: bool = False) -> dict[str, Any] | None:
+    """The content of a sealed file without its digest; None where there is no such file."""
     try:
-        record = from_plain(RunRecord, plain)
+        text = path.read_bytes().decode()  # as it is: no line end is converted
+        plain = json.loads(text, parse_constant=_no_number)
+        if not isinstance(plain, dict):
+            raise ValueError("the file must be a table")
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise RecordError(f"{path} cannot be read: {error.strerror}.") from None
+    except (ValueError, RecursionError) as error:
+        raise RecordError(f"{path} is damaged: {error}.") from None
+    if not edited and plain.get("schema", SCHEMA) == SCHEMA and not is_sealed(text):
+        raise RecordError(
+            f"{path} was changed after it was written: its content does not have the SHA-256 that "
+            "it says. Bring the original back, or repeat the run."
+        )
+    plain.pop("sha256", None)
+    return plain
+
+
+def _no_number(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no number in JSON")
+
+
+def _as(kind: type[T], plain: dict[str, Any], path: Path) -> T:
+    try:
+        return from_plain(kind, plain)
     except ValueError as error:
         raise RecordError(f"{path} is damaged: {error}") from None
-    return replace(record, experiment=beside(record.experiment, folder))

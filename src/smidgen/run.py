@@ -2,47 +2,71 @@
 
 import hashlib
 import shlex
+import signal
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import safetensors
 import safetensors.torch
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from smidgen.budget import Verdict
-from smidgen.config import Experiment, format_experiment
-from smidgen.data import Dataset, Facts, Part, load
+from smidgen.config import (
+    Experiment,
+    beside,
+    format_experiment,
+    parse_experiment,
+    read_experiment,
+    without_words,
+)
+from smidgen.data import Dataset, Part, TrainingBatches, load
 from smidgen.data import describe as describe_data
 from smidgen.environment import describe, settle
-from smidgen.errors import ConfigError, RecordError
+from smidgen.errors import BusyError, CheckpointError, ConfigError, DataError, Interrupted
 from smidgen.evaluate import evaluate
 from smidgen.exhibit import exhibits
-from smidgen.files import append_line, ensure_folder, new_folder, write_whole
+from smidgen.files import ensure_folder, held, new_folder, remove_parts, write_whole
+from smidgen.interrupt import noted_signals
+from smidgen.keeper import Keeper
+from smidgen.listener import Listener
 from smidgen.nets import build, sources
 from smidgen.profiling import check_output, profile
 from smidgen.record import (
     EXHIBITS,
     EXPERIMENT,
-    METRICS,
+    PAGE,
     RECORD,
     SCHEMA,
+    TIMES,
     WEIGHTS,
     DataRecord,
+    Environment,
     Epoch,
     Evaluation,
     Profile,
     RunRecord,
     Score,
-    format_epoch,
+    Times,
     format_record,
+    format_times,
 )
 from smidgen.report import read_run, write_report
-from smidgen.training import Progress, Watch, train
+from smidgen.restore import require_own_module
+from smidgen.seeds import seed_all
+from smidgen.training import (
+    Checkpoint,
+    State,
+    Watch,
+    load_checkpoint,
+    remove_checkpoints,
+    save_checkpoint,
+    train,
+)
 
+CHECKPOINT_SECONDS = 30.0
 _MOST_THREADS = 1024  # beyond it the system refuses to start them, and the process dies
 
 
@@ -62,42 +86,20 @@ class Where:
     """Whether pictures of one's own that cannot be read are left out and noted."""
     threads: int | None = None
     """CPU threads; left out: torch's own choice, usually one for each core."""
+    checkpoint_seconds: float = CHECKPOINT_SECONDS
+    """Between two checkpoints within an epoch; there is one after each epoch, too."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**63:
             raise ConfigError(f"--seed is {self.seed}; it must be from 0 to 2^63 - 1.")
+        if not self.checkpoint_seconds >= 0:
+            raise ConfigError(
+                f"--checkpoint-seconds is {self.checkpoint_seconds}; it must be 0 or more."
+            )
         if self.threads is not None and not 1 <= self.threads <= _MOST_THREADS:
             raise ConfigError(
                 f"--threads is {self.threads}; it must be from 1 to {_MOST_THREADS:,}."
             )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Listener:
-    """What is told as a run goes on; a display is one."""
-
-    ready: Callable[[Dataset, Profile, Path], None] = lambda *_: None
-    """Before the first step, with the run's folder."""
-    batch: Callable[[Progress], None] = lambda _: None
-    epoch: Callable[[Epoch], None] = lambda _: None
-
-
-def together(*listeners: Listener) -> Listener:
-    """One listener that tells all of `listeners`, in their order."""
-
-    def ready(dataset: Dataset, found: Profile, folder: Path) -> None:
-        for listener in listeners:
-            listener.ready(dataset, found, folder)
-
-    def batch(progress: Progress) -> None:
-        for listener in listeners:
-            listener.batch(progress)
-
-    def epoch(epoch: Epoch) -> None:
-        for listener in listeners:
-            listener.epoch(epoch)
-
-    return Listener(ready=ready, batch=batch, epoch=epoch)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -119,62 +121,184 @@ def run(
 
     A network or a number of epochs over the budget stops before training and leaves no folder. The
     last epoch counts; the test set is scored once, at the end, unless the experiment asks for more.
-    The experiment's data is loaded unless it is given.
+    The experiment's data is loaded unless it is given. What is stopped goes on with `resume`.
 
     Raises:
+        Interrupted: Ctrl-C or SIGTERM; a checkpoint is written first.
         SmidgenError: what the person can mend; what was finished until then stays in the folder.
     """
-    where, listener = where or Where(), listener or Listener()
-    begun, started = time.perf_counter(), datetime.now(UTC)
+    where, clock = where or Where(), _Clock()
+    experiment = parse_experiment(format_experiment(experiment))  # 5 is 5.0, as when it goes on
     device = settle(where.device, where.threads)
-    torch.manual_seed(where.seed)
+    seed_all(where.seed, "network")
     network, found = prepare(experiment)
     verdict = experiment.budget.check(found, epochs=experiment.train.epochs)
     if not verdict.passed:
         return Outcome(verdict=verdict)
-
     dataset = dataset or load(experiment.data, folder=where.data_dir, skip_bad=where.skip_bad)
-    folder = new_folder(where.out / experiment.name, f"seed-{where.seed}")
-    kept = _keep(experiment, folder)
-    listener.ready(dataset, found, folder)
-    data = dataset.to(device)
-    train_begun = time.perf_counter()
-    network, epochs = _train(network.to(device), data, experiment, where.seed, folder, listener)
-    train_seconds = time.perf_counter() - train_begun
-    tested = score(network, data, data.test)
-    record = RunRecord(
-        schema=SCHEMA,
-        experiment=experiment,
+    checkpoint = Checkpoint(
+        experiment=_movable(experiment),
         seed=where.seed,
-        command=_command(where),
-        started=started.isoformat(timespec="seconds"),
-        train_seconds=train_seconds,
-        total_seconds=time.perf_counter() - begun,
+        device=where.device,
+        data_dir=str(where.data_dir.absolute()) if where.data_dir else None,
+        skip_bad=where.skip_bad,
         data=data_record(dataset),
-        profile=found,
-        epochs=epochs,
-        test=tested,
-        test_looks=1 + sum(epoch.test is not None for epoch in epochs),
-        weights_sha256=_save_weights(network, folder),
         environment=describe(device),
-        verdict=experiment.budget.check(found, epochs=len(epochs), accuracy=tested.score.accuracy),
+        times=Times(started=clock.started),
+        inexact=(),
     )
-    shown = exhibits(network, data, experiment.data.augment, where.seed)
-    write_whole(folder / EXHIBITS, safetensors.torch.save(shown))
-    write_whole(folder / RECORD, format_record(replace(record, experiment=kept)))
-    write_report(read_run(folder), folder)
-    return Outcome(verdict=record.verdict, folder=folder, record=record)
+
+    def fill(folder: Path) -> None:
+        _keep(experiment, folder)
+        save_checkpoint(folder, checkpoint, {})
+
+    with new_folder(where.out / experiment.name, f"seed-{where.seed}", fill) as folder:
+        job = _Job(folder, checkpoint, None, network.to(device), found, dataset.to(device))
+        return _go_on(job, where.checkpoint_seconds, listener or Listener(), clock)
+
+
+def resume(
+    folder: Path,
+    listener: Listener | None = None,
+    *,
+    data_dir: Path | None = None,
+    device: str | None = None,
+    threads: int | None = None,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+) -> Outcome:
+    """Go on with the run in `folder` where its last checkpoint stands, as if it had never stopped.
+
+    Weights, metrics and record are then those of an uninterrupted run, byte for byte. Data folder,
+    device and threads are those of before unless others are given; what cannot be exact, on another
+    build, device or number of threads, stands in the record. A run that is done is given as it is.
+
+    Raises:
+        BusyError: another process is at work on the run.
+        CheckpointError: there is nothing to go on from, or it is damaged.
+        DataError: the data are not those that the run began with.
+        Interrupted, SmidgenError: as run.
+    """
+    listener, clock = listener or Listener(), _Clock()
+    with held(folder):
+        remove_parts(folder)
+        if (folder / RECORD).exists():
+            return _finished(folder)
+        checkpoint, tensors, damage = load_checkpoint(folder)
+        experiment = beside(checkpoint.experiment, folder)
+        require_own_module(experiment, folder)
+        _require_unchanged(experiment, folder)
+        settled = settle(device or checkpoint.device, threads or checkpoint.environment.threads)
+        seed_all(checkpoint.seed, "network")
+        network, found = prepare(experiment)
+        data_dir = data_dir or (Path(checkpoint.data_dir) if checkpoint.data_dir else None)
+        dataset = load(experiment.data, folder=data_dir, skip_bad=checkpoint.skip_bad)
+        if replace(data_record(dataset), source=checkpoint.data.source) != checkpoint.data:
+            raise DataError(
+                f"{dataset.name} is not the data that the run in {folder} began with; its SHA-256 "
+                f"is {dataset.sha256[:16]}..., and was {checkpoint.data.sha256[:16]}..."
+            )
+        now = describe(settled)
+        inexact = _inexact(checkpoint, now)
+        times = replace(checkpoint.times, stops=checkpoint.times.stops + 1)
+        said = (*checkpoint.inexact, *inexact)
+        here = replace(checkpoint, environment=now, times=times, inexact=said)
+        state = _state(checkpoint, tensors) if tensors else None
+        listener.note(f"goes on in epoch {checkpoint.epoch}, after batch {checkpoint.batch}")
+        for text in (*((damage,) if damage else ()), *inexact):
+            listener.note(text)
+        for past in zip(checkpoint.epochs, times.epoch_seconds, strict=True):
+            listener.past(*past)
+        job = _Job(folder, here, state, network.to(settled), found, dataset.to(settled))
+        return _go_on(job, checkpoint_seconds, listener, clock)
+
+
+def find_stopped(experiment: Experiment, where: Where) -> Path | None:
+    """The folder of a run of `experiment` that `where` would be, was stopped and can go on."""
+    for folder in sorted((where.out / experiment.name).glob(f"seed-{where.seed}*")):
+        try:
+            with held(folder):
+                checkpoint, _, _ = load_checkpoint(folder)
+        except (CheckpointError, BusyError):
+            continue
+        if (checkpoint.experiment, checkpoint.seed) == (_movable(experiment), where.seed):
+            return folder
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A run that is ready to go on, from its beginning or from a state."""
+
+    folder: Path
+    checkpoint: Checkpoint
+    state: State | None
+    network: nn.Module
+    profile: Profile
+    data: Dataset
+
+
+class _Clock:
+    """When this process began with the run, and how long ago that is."""
+
+    def __init__(self) -> None:
+        self.started = datetime.now(UTC).isoformat(timespec="seconds")
+        self._begun = time.perf_counter()
+
+    def seconds(self) -> float:
+        return time.perf_counter() - self._begun
+
+
+def _go_on(job: _Job, every: float, listener: Listener, clock: _Clock) -> Outcome:
+    """Train to the end, score, write everything down; the record is the last that is written."""
+    folder, checkpoint, data = job.folder, job.checkpoint, job.data
+    experiment = checkpoint.experiment
+    listener.ready(data, job.profile, folder)
+    try:
+        network, epochs, times = _train(job, every, listener)
+        tested = score(network, data, data.test)
+        shown = exhibits(network, data, experiment.data.augment, checkpoint.seed)
+        verdict = experiment.budget.check(
+            job.profile, epochs=len(epochs), accuracy=tested.score.accuracy
+        )
+        record = RunRecord(
+            schema=SCHEMA,
+            experiment=experiment,
+            seed=checkpoint.seed,
+            command=_command(checkpoint),
+            data=checkpoint.data,
+            profile=job.profile,
+            epochs=epochs,
+            test=tested,
+            test_looks=1 + sum(epoch.test is not None for epoch in epochs),
+            weights_sha256=_save_tensors(dict(network.state_dict()), folder / WEIGHTS),
+            exhibits_sha256=_save_tensors(shown, folder / EXHIBITS),
+            environment=checkpoint.environment,
+            verdict=verdict,
+            inexact=checkpoint.inexact,
+        )
+        total = times.total_seconds + clock.seconds()
+        write_whole(folder / TIMES, format_times(replace(times, total_seconds=total)))
+        write_whole(folder / RECORD, format_record(record))
+        return _finished(folder)
+    except KeyboardInterrupt as stop:
+        raise Interrupted(getattr(stop, "signal", signal.SIGINT), folder) from None
+
+
+def _finished(folder: Path) -> Outcome:
+    """What became of the run in `folder`, which has a record; what is still to be done is done."""
+    remove_checkpoints(folder)
+    run = read_run(folder)
+    assert run.record is not None
+    if not (folder / PAGE).exists():
+        write_report(run, folder)
+    return Outcome(verdict=run.record.verdict, folder=folder, record=run.record)
 
 
 def _train(
-    network: nn.Module,
-    data: Dataset,
-    experiment: Experiment,
-    seed: int,
-    folder: Path,
-    listener: Listener,
-) -> tuple[nn.Module, tuple[Epoch, ...]]:
-    """The trained network and its epochs, which are written down as they end."""
+    job: _Job, every: float, listener: Listener
+) -> tuple[nn.Module, tuple[Epoch, ...], Times]:
+    """The trained network, its epochs and how long they took."""
+    data, experiment = job.data, job.checkpoint.experiment
 
     def validate(network: nn.Module) -> Score | None:
         return score(network, data, data.validation).score if data.validation else None
@@ -183,49 +307,93 @@ def _train(
         asked = experiment.train.test_each_epoch
         return score(network, data, data.test).score if asked else None
 
-    def note(epoch: Epoch) -> None:
-        append_line(folder / METRICS, format_epoch(epoch))
-        listener.epoch(epoch)
+    def note(epoch: Epoch, seconds: float) -> None:
+        keeper.note(epoch, seconds)
+        listener.epoch(epoch, seconds)
 
-    return train(
-        network,
-        data.train,
-        data.mean,
-        data.std,
-        experiment.data.augment,
-        experiment.train,
-        seed,
-        Watch(batch=listener.batch, epoch=note, validate=validate, test=look_at_test),
+    batches = TrainingBatches(
+        part=data.train,
+        batch_size=experiment.train.batch_size,
+        augment=experiment.data.augment,
+        mean=data.mean,
+        std=data.std,
+        seed=job.checkpoint.seed,
+    )
+    with noted_signals() as stopped:
+        keeper = Keeper(job.folder, job.checkpoint, every, stopped)
+        watch = Watch(
+            batch=listener.batch,
+            epoch=note,
+            validate=validate,
+            test=look_at_test,
+            step=keeper.step,
+        )
+        network, epochs = train(job.network, batches, experiment.train, watch, job.state)
+    return network, epochs, keeper.times
+
+
+def _state(checkpoint: Checkpoint, tensors: dict[str, Tensor]) -> State:
+    return State(
+        epoch=checkpoint.epoch,
+        batch=checkpoint.batch,
+        seconds=checkpoint.seconds,
+        epochs=checkpoint.epochs,
+        tensors=tensors,
     )
 
 
-def _save_weights(network: nn.Module, folder: Path) -> str:
-    """Write the network's weights; the SHA-256 of the file."""
-    tensors = {
-        # a copy, as tensors that share their storage are refused
-        name: tensor.cpu().clone(memory_format=torch.contiguous_format)
-        for name, tensor in network.state_dict().items()
-    }
-    content = safetensors.torch.save(tensors)
-    write_whole(folder / WEIGHTS, content)
+def _inexact(checkpoint: Checkpoint, now: Environment) -> tuple[str, ...]:
+    """Why a run that goes on from `checkpoint` is not what it would have been, in a sentence."""
+    before = checkpoint.environment
+    changes = [
+        f"{field.name} {new} instead of {old}"
+        for field in fields(Environment)
+        if (new := getattr(now, field.name)) != (old := getattr(before, field.name))
+    ]
+    if not changes:
+        return ()
+    place = f"epoch {checkpoint.epoch}, after batch {checkpoint.batch}"
+    return (f"Resumed in {place}, with {', '.join(changes)}: not exact.",)
+
+
+def _require_unchanged(experiment: Experiment, folder: Path) -> None:
+    """Nothing, where the folder's file still says `experiment`, whatever its words."""
+    there = read_experiment(folder / EXPERIMENT)
+    if without_words(there) != without_words(experiment):
+        raise CheckpointError(
+            f"{folder / EXPERIMENT} was changed since the run began; train it as a run of its own, "
+            "or bring the original back."
+        )
+
+
+def _save_tensors(tensors: dict[str, Tensor], path: Path) -> str:
+    """Write tensors as safetensors; the SHA-256 of the file."""
+    content = safetensors.torch.save(
+        {
+            # a copy, as tensors that share their storage are refused
+            name: tensor.cpu().clone(memory_format=torch.contiguous_format)
+            for name, tensor in tensors.items()
+        }
+    )
+    write_whole(path, content)
     return hashlib.sha256(content).hexdigest()
 
 
-def _keep(experiment: Experiment, folder: Path) -> Experiment:
-    """The experiment as its files in `folder` say it, which this writes.
-
-    A module of one's own is kept as it is now with what it imports from beside it, and found there
-    again.
-    """
+def _movable(experiment: Experiment) -> Experiment:
+    """The experiment with a module of one's own where the run's folder keeps it."""
     file = experiment.model.file
-    if file is not None:
+    if file is None:
+        return experiment
+    return replace(experiment, model=experiment.model.with_file(Path(file.name)))
+
+
+def _keep(experiment: Experiment, folder: Path) -> None:
+    """Write the experiment's files: a module of one's own as it is now, with what it imports."""
+    if (file := experiment.model.file) is not None:
         for path in sources(file):
             ensure_folder((folder / path).parent)
             write_whole(folder / path, (file.parent / path).read_bytes())
-        own = experiment.model.with_file(Path(file.name))
-        experiment = replace(experiment, model=own)
-    write_whole(folder / EXPERIMENT, format_experiment(experiment))
-    return experiment
+    write_whole(folder / EXPERIMENT, format_experiment(_movable(experiment)))
 
 
 def prepare(experiment: Experiment) -> tuple[nn.Module, Profile]:
@@ -241,49 +409,18 @@ def prepare(experiment: Experiment) -> tuple[nn.Module, Profile]:
     return network, found
 
 
-def restore(folder: Path, record: RunRecord) -> nn.Module:
-    """The trained network of the run in `folder`, in eval mode on the CPU.
-
-    Raises:
-        RecordError: the weights are missing, damaged or of another network, or the record's images
-            and classes are not those of its data set.
-    """
-    facts = Facts(record.data.image_shape, len(record.data.classes))
-    data = record.experiment.data
-    if data.path is None and facts != (known := describe_data(data)):
-        raise RecordError(
-            f"{folder / RECORD} is damaged: it says images of {facts.image_shape} in "
-            f"{facts.num_classes} classes; {data.name} has images of {known.image_shape} in "
-            f"{known.num_classes}."
-        )
-    network = build(record.experiment.model, facts.image_shape, facts.num_classes)
-    path = folder / WEIGHTS
-    try:
-        weights = safetensors.torch.load(path.read_bytes())
-        network.load_state_dict(weights)
-    except OSError as error:
-        raise RecordError(f"{path} cannot be read: {error.strerror}.") from None
-    except safetensors.SafetensorError as error:
-        raise RecordError(f"{path} is damaged: {error}.") from None
-    except RuntimeError as error:
-        lines = str(error).splitlines()  # a heading, then what does not fit
-        what = lines[min(1, len(lines) - 1)].strip().rstrip(".")
-        raise RecordError(f"{path} holds the weights of another network: {what}.") from None
-    return network.eval()
-
-
 def score(network: nn.Module, data: Dataset, part: Part) -> Evaluation:
     """The score of `network` on one part of `data`."""
     return evaluate(network, part, data.mean, data.std, len(data.classes))
 
 
-def _command(where: Where) -> str:
+def _command(checkpoint: Checkpoint) -> str:
     """What repeats the run, in its folder; where the data lies on this machine is left out."""
-    words = ["smidgen", "train", EXPERIMENT, "--seed", str(where.seed)]
-    words += ["--threads", str(torch.get_num_threads())]
-    if where.device != "auto":
-        words += ["--device", where.device]
-    if where.skip_bad:
+    words = ["smidgen", "train", EXPERIMENT, "--seed", str(checkpoint.seed)]
+    words += ["--threads", str(checkpoint.environment.threads)]
+    if checkpoint.device != "auto":
+        words += ["--device", checkpoint.device]
+    if checkpoint.skip_bad:
         words.append("--skip-bad")
     return shlex.join(words)
 

@@ -15,8 +15,8 @@ from typing import Any
 from smidgen.config import read_experiment
 from smidgen.data import Dataset
 from smidgen.errors import ConfigError
+from smidgen.listener import Listener
 from smidgen.record import EXPERIMENT, Epoch, Profile
-from smidgen.run import Listener
 from smidgen.schema import to_plain
 
 
@@ -54,9 +54,9 @@ class TensorBoardSink:
                 writer.add_text("parameters", f"{profile.num_params:,}")
                 writers.append(writer)
 
-            def epoch(epoch: Epoch) -> None:
+            def epoch(epoch: Epoch, seconds: float) -> None:
                 for writer in writers:
-                    for name, value in figures(epoch).items():
+                    for name, value in figures(epoch, seconds).items():
                         writer.add_scalar(name, value, epoch.epoch)
                     writer.flush()
 
@@ -117,9 +117,9 @@ class TrackioSink:
                 stack.callback(self._finish)
                 runs.append(run)
 
-            def epoch(epoch: Epoch) -> None:
+            def epoch(epoch: Epoch, seconds: float) -> None:
                 for run in runs:
-                    run.log(figures(epoch), step=epoch.epoch)
+                    run.log(figures(epoch, seconds), step=epoch.epoch)
 
             yield Listener(ready=ready, epoch=epoch)
 
@@ -149,7 +149,7 @@ def tracked(names: Sequence[str]) -> Iterator[list[Listener]]:
         yield [stack.enter_context(sink.live()) for sink in sinks]
 
 
-def figures(epoch: Epoch) -> dict[str, float]:
+def figures(epoch: Epoch, seconds: float) -> dict[str, float]:
     """The figures of an epoch by name, with the part after a slash; without what was not scored."""
     parts = {"train": epoch.train, "validation": epoch.validation, "test": epoch.test}
     found = {}
@@ -157,7 +157,7 @@ def figures(epoch: Epoch) -> dict[str, float]:
         if score is not None:
             found[f"loss/{part}"] = score.loss
             found[f"accuracy/{part}"] = score.accuracy
-    return found | {"learning_rate": epoch.lr, "seconds": epoch.seconds}
+    return found | {"learning_rate": epoch.lr, "seconds": seconds}
 
 
 def _missing(package: str) -> ConfigError:

@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from smidgen import cli
-from smidgen.cli import main
+from smidgen.cli import main, train
 from smidgen.config import Experiment, format_experiment
 from smidgen.data import Dataset
 from smidgen.record import RunRecord, read_record
@@ -163,15 +162,16 @@ Started = list[tuple[Experiment, Dataset]]
 
 
 @pytest.fixture
-def started(monkeypatch: pytest.MonkeyPatch) -> Started:
+def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Started:
     """The experiments and data that would have been trained; nothing is trained."""
+    monkeypatch.chdir(tmp_path)
     found: Started = []
 
     def note(experiment: Experiment, _: object, dataset: Dataset) -> int:
         found.append((experiment, dataset))
         return 0
 
-    monkeypatch.setattr(cli, "_run", note)
+    monkeypatch.setattr(train, "_run", note)
     return found
 
 
@@ -315,7 +315,18 @@ def check_one_line(capsys: Capture, message: str) -> None:
     [
         ([], "the following arguments are required: COMMAND; see smidgen --help"),
         (["trian"], "invalid choice: 'trian'"),
-        (["train"], "the following arguments are required: NET|TOML; see smidgen train --help"),
+        (["train"], "train needs an experiment, or --resume and a run's folder"),
+        (["train", "--resume", "none"], "none holds no run"),
+        (["train", "x", "--resume", "."], "as it began, so experiment cannot be given with it"),
+        (["train", "--resume", ".", "--seed", "1"], "so seed cannot be given with it"),
+        (["train", "--resume", ".", "--out", "x"], "so out cannot be given with it"),
+        (["train", "--resume", ".", "--skip-bad"], "so skip-bad cannot be given with it"),
+        (["train", "--resume", ".", "--train.epochs", "3"], "cannot be given with it"),
+        (
+            ["train", "gap-6k", "--checkpoint-seconds", "-1"],
+            "--checkpoint-seconds is -1.0; it must",
+        ),
+        (["train", "gap-6k", "--checkpoint-seconds", "nan"], "--checkpoint-seconds is nan; it m"),
         (["train", "gap-7k"], "'gap-7k' is neither a TOML file nor an experiment that comes with"),
         (["train", "none.toml"], "none.toml cannot be read: No such file or directory"),
         (["train", "."], "'.' is neither a TOML file"),
@@ -413,7 +424,7 @@ def test_no_space_left_is_one_line(
     monkeypatch.setattr("os.fsync", full)
     assert main(["train", str(tiny_file), "--out", str(tmp_path), "--quiet"]) == 2
     check_one_line(capsys, "experiment.toml cannot be written: No space left on device")
-    assert list((tmp_path / "tiny" / "seed-0").iterdir()) == []
+    assert list((tmp_path / "tiny").iterdir()) == []
 
 
 def test_a_picture_that_is_none_is_one_line(
@@ -436,9 +447,11 @@ def test_an_interruption_is_exit_130(
 
     monkeypatch.setattr("smidgen.run.train", interrupt)
     assert main(["train", str(tiny_file), "--out", str(tmp_path / "runs"), "--quiet"]) == 130
-    assert capsys.readouterr() == ("", "smidgen: interrupted\n")
-    left = [path.name for path in (tmp_path / "runs" / "tiny" / "seed-0").iterdir()]
-    assert left == ["experiment.toml"]
+    folder = tmp_path / "runs" / "tiny" / "seed-0"
+    way = f"smidgen train --resume {folder}"
+    assert capsys.readouterr() == ("", f"smidgen: interrupted; to go on: {way}\n")
+    left = {path.name for path in folder.iterdir()}
+    assert left == {"experiment.toml", "last.checkpoint", "metrics.jsonl"}
 
 
 def test_a_bug_keeps_its_traceback_and_is_no_missed_budget(
@@ -467,9 +480,12 @@ def test_a_real_interruption_leaves_what_was_finished(tiny_file: Path, tmp_path:
         assert any("2/5000" in line for line in process.stdout)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
-    assert (process.returncode, err) == (130, "smidgen: interrupted\n")
     folder = tmp_path / "runs" / "tiny" / "seed-0"
-    assert {path.name for path in folder.iterdir()} == {"experiment.toml", "metrics.jsonl"}
+    way = f"smidgen train --resume {folder}"
+    assert (process.returncode, err) == (130, f"smidgen: interrupted; to go on: {way}\n")
+    checkpoints = {"last.checkpoint", "previous.checkpoint"}
+    left = {path.name for path in folder.iterdir()}
+    assert left == {"experiment.toml", "metrics.jsonl", *checkpoints}
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["epoch"] for line in lines] == list(range(1, len(lines) + 1))
     assert len(lines) >= 2

@@ -18,14 +18,16 @@ COMMANDS = [
 
 TRAIN_FLAGS = """
 --analysis.text --budget.max_activation_bytes --budget.max_epochs --budget.max_macs
---budget.max_params --budget.max_weight_bytes --budget.min_accuracy --data-dir
+--budget.max_params --budget.max_weight_bytes --budget.min_accuracy --checkpoint-seconds --data-dir
 --data.augment.clean_epochs --data.augment.rotate --data.augment.scale --data.augment.shear
 --data.augment.translate --data.grey --data.name --data.path --data.size --data.split.seed
 --data.split.test --data.transforms --data.validation --device --experiment.name
 --experiment.target --live --model.args --model.chain --model.module --model.net --out --quiet
---seed --skip-bad --threads --track --train.average.decay --train.average.name --train.batch_size
+--resume --seed --skip-bad --threads --track --train.average.decay --train.average.name
+--train.batch_size
 --train.compile --train.epochs --train.label_smoothing --train.optimizer.lr
 --train.optimizer.momentum --train.optimizer.name --train.optimizer.nesterov
+--train.optimizer.rest_lr
 --train.optimizer.weight_decay --train.precision
 --train.schedule.every --train.schedule.gamma --train.schedule.name --train.schedule.warmup
 --train.test_each_epoch

@@ -35,8 +35,8 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         states.append(json.loads(connection.getresponse().read()))
         connection.close()
 
-    def note_and_look(page: LivePage, epoch: Any) -> None:
-        note(page, epoch)
+    def note_and_look(page: LivePage, epoch: Any, seconds: float) -> None:
+        note(page, epoch, seconds)
         look(page)
 
     def close_unseen(page: LivePage, result: str) -> None:
@@ -55,7 +55,7 @@ def test_live_shows_a_run_as_it_goes_on(
     assert main([*command, "--live", "--seed", "3"]) == 0
     assert re.match(r"live: http://127\.0\.0\.1:\d+/\n", capsys.readouterr().out)
     first, second, end = seen
-    assert (first["name"], first["target"], first["num_epochs"]) == ("tiny, seed 3", 0.2, 2)
+    assert (first["name"], first["target"], first["num_epochs"]) == ("tiny, seed 3", 0.15, 2)
     assert [len(first["epochs"]), len(second["epochs"])] == [1, 2]
     assert second["progress"]["epoch"] == 2
     assert end["result"].startswith("verdict: inside the budget\n")

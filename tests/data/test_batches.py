@@ -1,12 +1,13 @@
 import math
+from collections.abc import Iterable
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smidgen.config import Augment
-from smidgen.data import TestPart, TrainPart, ordered_batches, training_batches
+from smidgen.data import TestPart, TrainingBatches, TrainPart, ordered_batches
 
 PLAIN = {"mean": (0.0,), "std": (1 / 255,)}  # normalization that leaves pixels as they are
 
@@ -18,60 +19,79 @@ def numbered(count: int) -> TrainPart:
     return TrainPart(images, labels)
 
 
-def epoch(
-    part: TrainPart, batch_size: int, seed: int = 0, settings: Augment | None = None
-) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    generator = torch.Generator().manual_seed(seed)
-    return list(
-        training_batches(
-            part, batch_size=batch_size, settings=settings, generator=generator, **PLAIN
-        )
+def batches(
+    count: int, batch_size: int, seed: int = 0, augment: Augment | None = None
+) -> TrainingBatches:
+    return TrainingBatches(
+        part=numbered(count),
+        batch_size=batch_size,
+        augment=augment or Augment(),
+        seed=seed,
+        **PLAIN,
     )
 
 
+def order(found: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> list[list[int]]:
+    return [labels.tolist() for _, labels in found]
+
+
+@settings(deadline=None)
 @given(st.integers(1, 200), st.integers(1, 250))
 def test_an_epoch_has_each_image_once_in_even_batches(count: int, batch_size: int) -> None:
-    batches = epoch(numbered(count), batch_size)
-    assert len(batches) == math.ceil(count / batch_size)
-    sizes = [len(labels) for _, labels in batches]
+    whole = batches(count, batch_size)
+    found = list(whole.epoch(1))
+    assert len(found) == len(whole) == math.ceil(count / batch_size)
+    sizes = [len(labels) for _, labels in found]
     assert max(sizes) <= batch_size
     assert max(sizes) - min(sizes) <= 1
-    assert sorted(torch.cat([labels for _, labels in batches]).tolist()) == list(range(count))
-    for images, labels in batches:
+    assert sorted(torch.cat([labels for _, labels in found]).tolist()) == list(range(count))
+    for images, labels in found:
         assert images.dtype == torch.float32
         torch.testing.assert_close(images[:, 0, 3, 2], labels.float())
 
 
 def test_epochs_differ_and_seeds_repeat_them() -> None:
-    part = numbered(100)
-    generator = torch.Generator().manual_seed(0)
-    first, second = (
-        [
-            labels.tolist()
-            for _, labels in training_batches(
-                part, batch_size=7, settings=None, generator=generator, **PLAIN
-            )
-        ]
-        for _ in range(2)
-    )
+    whole = batches(100, 7)
+    first, second = order(whole.epoch(1)), order(whole.epoch(2))
     assert first != second
-    assert [labels.tolist() for _, labels in epoch(part, 7)] == first
+    assert order(whole.epoch(1)) == first
+    assert order(batches(100, 7).epoch(2)) == second
+    assert order(batches(100, 7, seed=1).epoch(1)) != first
 
 
-def test_settings_augment_and_none_does_not() -> None:
-    part = numbered(50)
-    moved = torch.cat([images for images, _ in epoch(part, 8, settings=Augment(translate=0.5))])
-    still = torch.cat([images for images, _ in epoch(part, 8, settings=Augment())])
-    plain = torch.cat([images for images, _ in epoch(part, 8)])
-    assert torch.equal(still, plain)
-    assert not torch.allclose(moved.sum((1, 2, 3)), plain.sum((1, 2, 3)))
+@pytest.mark.parametrize("start", [0, 1, 6, 7])
+def test_an_epoch_goes_on_at_any_batch_whatever_was_drawn_in_between(start: int) -> None:
+    whole = batches(50, 8, augment=Augment(translate=0.3, rotate=10))
+    expected = list(whole.epoch(3))[start:]
+    torch.rand(5)
+    for (images, labels), (wanted, theirs) in zip(
+        whole.epoch(3, start=start), expected, strict=True
+    ):
+        assert torch.equal(images, wanted)
+        assert torch.equal(labels, theirs)
+
+
+def test_batches_leave_torch_s_generator_alone() -> None:
+    before = torch.get_rng_state()
+    list(batches(20, 7, augment=Augment(translate=0.3)).epoch(1))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_settings_augment_and_a_clean_epoch_does_not() -> None:
+    def images(augment: Augment, clean: bool = False) -> torch.Tensor:
+        found = batches(50, 8, augment=augment).epoch(1, clean=clean)
+        return torch.cat([images for images, _ in found])
+
+    plain, moved = images(Augment()), Augment(translate=0.5)
+    assert torch.equal(images(moved, clean=True), plain)
+    assert not torch.allclose(images(moved).sum((1, 2, 3)), plain.sum((1, 2, 3)))
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 20, 500])
 def test_ordered_batches_are_the_part_itself(batch_size: int) -> None:
     whole = numbered(20)
     part = TestPart(whole.images, whole.labels)
-    batches = list(ordered_batches(part, batch_size=batch_size, **PLAIN))
-    torch.testing.assert_close(torch.cat([images for images, _ in batches]), part.images.float())
-    assert torch.equal(torch.cat([labels for _, labels in batches]), part.labels)
-    assert [len(labels) for _, labels in batches[:-1]] == [batch_size] * (len(batches) - 1)
+    found = list(ordered_batches(part, batch_size=batch_size, **PLAIN))
+    torch.testing.assert_close(torch.cat([images for images, _ in found]), part.images.float())
+    assert torch.equal(torch.cat([labels for _, labels in found]), part.labels)
+    assert [len(labels) for _, labels in found[:-1]] == [batch_size] * (len(found) - 1)

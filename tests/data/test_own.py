@@ -15,7 +15,7 @@ from own_sets import FORMATS, csv, npz, parted, picture_folder, pixels, save, un
 from PIL import Image
 
 from smidgen.config import Augment, Data, Split
-from smidgen.data import Dataset, describe, load, pictures, store, training_batches
+from smidgen.data import Dataset, TrainingBatches, describe, load, pictures, store
 from smidgen.data.own import alternating, split
 from smidgen.data.parts import channel_statistics
 from smidgen.errors import DataError
@@ -207,15 +207,15 @@ def test_the_images_are_mapped_and_not_read(folder: Path) -> None:
     # Copy on write: what is changed in memory does not reach the file.
     dataset.train.images[0] = 0
     assert load(Data(path=str(folder / "pets"))).train.images[0].max() > 0
-    batches = training_batches(
-        dataset.train,
+    batches = TrainingBatches(
+        part=dataset.train,
         batch_size=8,
-        settings=Augment(rotate=5),
+        augment=Augment(rotate=5),
         mean=dataset.mean,
         std=dataset.std,
-        generator=torch.Generator().manual_seed(0),
+        seed=0,
     )
-    assert sum(len(labels) for _, labels in batches) == len(dataset.train)
+    assert sum(len(labels) for _, labels in batches.epoch(1)) == len(dataset.train)
 
 
 def test_of_several_that_start_at_once_one_decodes(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from smidgen.config import Augment, Data
-from smidgen.data import TrainPart, load, training_batches
+from smidgen.data import TrainingBatches, TrainPart, load
 from smidgen.errors import ConfigError, DataError
 
 
@@ -39,20 +39,19 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
     return made
 
 
-def batches(name: str | None, settings: Augment | None = Augment()) -> Tensor:  # noqa: B008
+def batches(name: str | None, clean: bool = False) -> Tensor:
     images = torch.arange(12 * 9, dtype=torch.uint8).view(12, 1, 3, 3)
     part = TrainPart(images, torch.zeros(12, dtype=torch.int64), transforms=name)
-    generator = torch.Generator().manual_seed(0)
-    found = training_batches(
-        part, batch_size=5, settings=settings, mean=(0.0,), std=(1 / 255,), generator=generator
+    found = TrainingBatches(
+        part=part, batch_size=5, augment=Augment(), mean=(0.0,), std=(1 / 255,), seed=0
     )
-    return torch.cat([images for images, _ in found])
+    return torch.cat([images for images, _ in found.epoch(1, clean=clean)])
 
 
 @pytest.mark.parametrize("name", ["stand_in:Invert", "stand_in:invert"])
 def test_transforms_run_on_training_batches(stand_in: types.ModuleType, name: str) -> None:
     torch.testing.assert_close(batches(name), 255 - batches(None))
-    assert torch.equal(batches(name, None), batches(None))  # the last epochs, as they are
+    assert torch.equal(batches(name, clean=True), batches(None))  # the last epochs, as they are
 
 
 def test_several_run_one_after_the_other(stand_in: types.ModuleType) -> None:

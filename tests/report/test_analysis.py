@@ -25,7 +25,6 @@ def crafted(
             validation=None if accuracy is None else Score(loss=0.4, accuracy=accuracy),
             test=None,
             lr=0.1,
-            seconds=1.0,
         )
         for number, accuracy in enumerate(validation, start=1)
     )

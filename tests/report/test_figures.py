@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from smidgen.budget import Budget, LimitVerdict, Verdict
-from smidgen.record import RunRecord, Score
+from smidgen.record import RunRecord, Score, Times
 from smidgen.report import percent, result_text, seconds, verdict_text
 from smidgen.report.figures import limit_cells
 
@@ -68,8 +68,9 @@ def test_a_result_has_its_interval_and_its_looks(record: RunRecord) -> None:
         num_images=10_000,
         num_correct=9940,
     )
-    text = result_text(replace(record, test=test, train_seconds=83.4))
+    text = result_text(replace(record, test=test), Times(started="", train_seconds=83.4))
     assert text.startswith("99.40 % of 10,000 test images after epoch 2, the last one (99.23 to")
     assert "99.23 to 99.53 % with 95 % confidence" in text
     assert "the test set was scored once. Training took 1 min 23 s." in text
+    assert "Training" not in result_text(record)
     assert "scored 15 times." in result_text(replace(record, test_looks=15))

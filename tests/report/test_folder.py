@@ -1,11 +1,14 @@
+import hashlib
 import html
-import json
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pytest
 import safetensors.numpy
+from forging import forge
 
+from smidgen.config import format_experiment
 from smidgen.errors import RecordError
 from smidgen.record import RunRecord
 from smidgen.report import read_run, write_report
@@ -65,19 +68,41 @@ def test_damaged_arrays_are_named(spoilable: Path) -> None:
         read_run(spoilable)
 
 
+@pytest.mark.parametrize("name", ["weights", "exhibits"])
+def test_arrays_of_another_run_are_named(spoilable: Path, name: str) -> None:
+    path = spoilable / f"{name}.safetensors"
+    arrays = safetensors.numpy.load(path.read_bytes())
+    path.write_bytes(safetensors.numpy.save(arrays | {"more": np.zeros(1)}))
+    with pytest.raises(RecordError, match=rf"{name}.safetensors is damaged, or of another run"):
+        read_run(spoilable)
+
+
+@pytest.mark.parametrize("name", ["run.json", "times.json"])
+def test_an_edited_record_is_refused(spoilable: Path, name: str) -> None:
+    path = spoilable / name
+    path.write_text(path.read_text().replace("1", "2"))
+    with pytest.raises(RecordError, match=rf"{name} was changed after it was written"):
+        read_run(spoilable)
+
+
+def test_words_are_those_of_the_file_as_it_is_now(spoilable: Path, record: RunRecord) -> None:
+    words = replace(record.experiment, target="Another one.", analysis="An afterthought.")
+    later = replace(words, train=replace(words.train, batch_size=7))
+    (spoilable / "experiment.toml").write_text(format_experiment(later))
+    run = read_run(spoilable)
+    assert run.experiment == words
+    assert run.record == record
+    (spoilable / "experiment.toml").write_text("nonsense")
+    assert read_run(spoilable).experiment == record.experiment
+
+
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match=r"holds no run: .*experiment.toml cannot be read"):
         read_run(tmp_path)
 
 
-def change_record(folder: Path, change: Any) -> None:
-    plain = json.loads((folder / "run.json").read_text())
-    change(plain)
-    (folder / "run.json").write_text(json.dumps(plain))
-
-
 def test_an_older_record_without_calibration_is_read(spoilable: Path) -> None:
-    change_record(spoilable, lambda plain: plain["test"].pop("calibration"))
+    forge(spoilable, lambda plain: plain["test"].pop("calibration"))
     run = read_run(spoilable)
     assert run.record is not None
     (said,) = run.missing
@@ -88,8 +113,8 @@ def test_an_older_record_without_calibration_is_read(spoilable: Path) -> None:
 
 
 def test_a_record_of_another_schema_is_refused(spoilable: Path) -> None:
-    change_record(spoilable, lambda plain: plain.update(schema=2))
-    with pytest.raises(RecordError, match="has schema 2"):
+    forge(spoilable, lambda plain: plain.update(schema=1))
+    with pytest.raises(RecordError, match="has schema 1"):
         read_run(spoilable)
 
 
@@ -97,9 +122,10 @@ def test_a_network_without_convolutions_says_so(spoilable: Path) -> None:
     for name, left_out in (("weights", 4), ("exhibits", 3)):
         path = spoilable / f"{name}.safetensors"
         arrays = safetensors.numpy.load(path.read_bytes())
-        path.write_bytes(
-            safetensors.numpy.save({k: a for k, a in arrays.items() if a.ndim != left_out})
-        )
+        content = safetensors.numpy.save({k: a for k, a in arrays.items() if a.ndim != left_out})
+        path.write_bytes(content)
+        digest = {f"{name}_sha256": hashlib.sha256(content).hexdigest()}
+        forge(spoilable, lambda plain, digest=digest: plain.update(digest))  # type: ignore[misc]
     run = read_run(spoilable)
     assert run.filters is None
     assert any("no convolution" in said for said in run.missing)

@@ -92,6 +92,7 @@ def folder(record: RunRecord, place: Path, classes: tuple[str, ...], shape: Shap
         experiment=made.experiment,
         epochs=made.epochs,
         record=made,
+        times=None,
         exhibits=shown,
         filters=conv.weight.detach().numpy(),
         missing=(),

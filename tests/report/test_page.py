@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from smidgen.budget import Budget, Verdict
-from smidgen.config import Augment
+from smidgen.config import Augment, format_experiment
 from smidgen.errors import RecordError, SmidgenError
 from smidgen.record import RunRecord, format_record
 from smidgen.report import read_run, verdict_text, write_report
@@ -29,6 +29,7 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 def rewrite(folder: Path, record: RunRecord) -> None:
     (folder / "run.json").write_text(format_record(record))
+    (folder / "experiment.toml").write_text(format_experiment(record.experiment))
 
 
 def page(folder: Path, out: Path) -> str:

@@ -9,7 +9,7 @@ import pytest
 
 from smidgen.audit import audit
 from smidgen.errors import ConfigError, RecordError
-from smidgen.record import RECORD, RunRecord, format_record
+from smidgen.record import RECORD, TIMES, RunRecord, Times, format_record, format_times
 from smidgen.report.readme import is_stale, update
 
 Put = Callable[..., Path]
@@ -33,13 +33,14 @@ def put(record: RunRecord, tmp_path: Path) -> Put:
             record,
             experiment=experiment,
             seed=seed,
-            train_seconds=10.0 + seed,
             test=dataclasses.replace(record.test, score=score, num_correct=right),
             verdict=dataclasses.replace(record.verdict, limits=limits),
         )
         folder = tmp_path / "runs" / name / f"seed-{seed}"
         folder.mkdir(parents=True)
         (folder / RECORD).write_text(format_record(changed), encoding="utf-8")
+        times = Times(started="2026-01-01T00:00:00+00:00", train_seconds=10.0 + seed)
+        (folder / TIMES).write_text(format_times(times), encoding="utf-8")
         return folder
 
     return write

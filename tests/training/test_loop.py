@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from smidgen.config import Augment, Average, Optimizer, Schedule, Train
-from smidgen.data import Dataset, TrainPart, normalize
+from smidgen.data import Dataset, TrainingBatches, TrainPart, normalize
 from smidgen.errors import ModelError
 from smidgen.evaluate import evaluate
 from smidgen.nets.chain import build_chain
 from smidgen.record import Epoch, Score
-from smidgen.training import Progress, Watch, train
+from smidgen.training import Progress, State, Watch, train
 from smidgen.training.schedule import rate
 
 PLAIN = Train(epochs=1, batch_size=32, optimizer=Optimizer(name="sgd", lr=0.05))
@@ -27,6 +27,7 @@ FULL = replace(
     schedule=Schedule(name="one-cycle"),
     average=Average(name="ema", decay=0.9),
 )
+MUON = Optimizer(name="muon", lr=0.05, momentum=0.9, nesterov=True, rest_lr=0.02)
 MOVED = Augment(rotate=10, translate=0.1, scale=0.1, shear=0.1)
 
 
@@ -44,6 +45,8 @@ class Seen:
 
     progress: list[Progress] = field(default_factory=list)
     epochs: list[Epoch] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    steps: list[bool] = field(default_factory=list)
     scored: list[nn.Module] = field(default_factory=list)
 
     def watch(self) -> Watch:
@@ -51,11 +54,16 @@ class Seen:
             self.scored.append(network)
             return None
 
+        def epoch(epoch: Epoch, seconds: float) -> None:
+            self.epochs.append(epoch)
+            self.seconds.append(seconds)
+
         return Watch(
             batch=self.progress.append,
-            epoch=self.epochs.append,
+            epoch=epoch,
             validate=validate,
             test=lambda _: None,
+            step=lambda _, ended: self.steps.append(ended),
         )
 
 
@@ -72,14 +80,18 @@ def learn(
     network: nn.Module | None = None,
     augment: Augment | None = None,
     seed: int = 0,
-    seen: Seen | None = None,
+    watch: Watch | None = None,
+    start: State | None = None,
 ) -> tuple[nn.Module, tuple[Epoch, ...]]:
-    part = TrainPart(data.train.images[:images], data.train.labels[:images])
-    network = network or small()
-    torch.manual_seed(seed)
-    watch = (seen or Seen()).watch()
-    augment = augment or Augment()
-    return train(network, part, data.mean, data.std, augment, settings, seed, watch)
+    batches = TrainingBatches(
+        part=TrainPart(data.train.images[:images], data.train.labels[:images]),
+        batch_size=settings.batch_size,
+        augment=augment or Augment(),
+        mean=data.mean,
+        std=data.std,
+        seed=seed,
+    )
+    return train(network or small(), batches, settings, watch or Seen().watch(), start)
 
 
 def weights(network: nn.Module) -> bytes:
@@ -157,7 +169,7 @@ def test_a_loss_that_is_no_number_stops_the_run(digits: Dataset) -> None:
     wild = replace(PLAIN, epochs=3, optimizer=Optimizer(name="sgd", lr=1e30))
     seen = Seen()
     with pytest.raises(ModelError, match=r"the loss became nan in epoch 1, by batch \d+; a lower"):
-        learn(digits, wild, seen=seen)
+        learn(digits, wild, watch=seen.watch())
     assert seen.epochs == []
 
 
@@ -237,7 +249,7 @@ def test_what_is_scored_and_returned_is_the_network_that_counts(
     digits: Dataset, average: Average
 ) -> None:
     network, seen = small(), Seen()
-    result, _ = learn(digits, replace(FULL, average=average), network=network, seen=seen)
+    result, _ = learn(digits, replace(FULL, average=average), network=network, watch=seen.watch())
     assert (result is network) is (average.name == "none")
     assert seen.scored == [result, result]
     assert not result.training
@@ -246,7 +258,7 @@ def test_what_is_scored_and_returned_is_the_network_that_counts(
 def test_the_watch_is_told(digits: Dataset) -> None:
     seen = Seen()
     settings = replace(FULL, batch_size=24)
-    _, epochs = learn(digits, settings, images=100, seen=seen)  # 5 batches of 20
+    _, epochs = learn(digits, settings, images=100, watch=seen.watch())  # 5 batches of 20
     assert seen.epochs == list(epochs)
     assert [epoch.epoch for epoch in epochs] == [1, 2]
     last = [p for p in seen.progress if p.batch == p.num_batches]
@@ -255,7 +267,64 @@ def test_the_watch_is_told(digits: Dataset) -> None:
     assert all(p.images_per_second > 0 for p in seen.progress)
     ends = [rate(settings.schedule, 0.05, step, 10, 5) for step in (4, 9)]
     assert [epoch.lr for epoch in epochs] == ends
-    assert all(epoch.validation is None and epoch.seconds > 0 for epoch in epochs)
+    assert all(epoch.validation is None for epoch in epochs)
+    assert all(seconds > 0 for seconds in seen.seconds)
+    assert seen.steps == ([False] * 5 + [True]) * 2
+
+
+def copied(state: State) -> State:
+    return replace(state, tensors={name: t.clone() for name, t in state.tensors.items()})
+
+
+def states_of(data: Dataset, settings: Train) -> tuple[list[State], bytes, tuple[Epoch, ...]]:
+    """Every state of a training of 4 batches an epoch, and what comes of it."""
+    states: list[State] = []
+    watch = replace(Seen().watch(), step=lambda state, _: states.append(copied(state())))
+    network, epochs = learn(data, settings, images=100, augment=MOVED, watch=watch)
+    return states, weights(network), epochs
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"average": Average()},
+        {"optimizer": Optimizer(name="sgd", lr=0.05)},
+        {"optimizer": Optimizer(name="sgd", lr=0.05, momentum=0.9, nesterov=True)},
+        {"optimizer": Optimizer(name="adam", lr=0.05)},
+        {"optimizer": Optimizer(name="adamw", lr=0.05, weight_decay=0.1)},
+        {"optimizer": MUON},
+        {"precision": "bfloat16"},
+    ],
+)
+def test_from_any_state_it_goes_on_to_the_same_end(digits: Dataset, change: dict[str, Any]) -> None:
+    settings = replace(FULL, batch_size=25, **change)
+    states, expected, epochs = states_of(digits, settings)
+    assert [(s.epoch, s.batch) for s in states] == [
+        *((1, 1), (1, 2), (1, 3), (1, 4), (2, 0)),
+        *((2, 1), (2, 2), (2, 3), (2, 4), (3, 0)),
+    ]
+    for start in states:
+        torch.manual_seed(99)
+        network, found = learn(digits, settings, images=100, augment=MOVED, start=start)
+        assert weights(network) == expected
+        assert found == epochs
+
+
+def test_a_state_names_all_that_changes(digits: Dataset) -> None:
+    states, _, _ = states_of(digits, replace(FULL, batch_size=25))
+    kinds = {name.partition(".")[0] for name in states[0].tensors}
+    wanted = {"network", "average", "average_steps", "optimizer", "running", "random"}
+    assert kinds == wanted - {"optimizer"}  # plain SGD keeps nothing
+    assert all(state.tensors.keys() == states[0].tensors.keys() for state in states)
+
+
+def test_a_state_of_another_training_is_refused(digits: Dataset) -> None:
+    states, _, _ = states_of(digits, replace(FULL, average=Average(), batch_size=25))
+    with pytest.raises(KeyError, match="average"):
+        learn(digits, FULL, images=100, start=states[0])
+    with pytest.raises(RuntimeError, match="size"):
+        learn(digits, PLAIN, network=build_chain("5,s2 8,s2 G", (1, 28, 28), 10), start=states[0])
 
 
 def test_a_batch_of_one_value_is_an_error_that_can_be_mended(digits: Dataset) -> None:
@@ -268,20 +337,27 @@ if TYPE_CHECKING:
 
     def _no_test_part_is_learnt_from(data: Dataset, network: nn.Module, watch: Watch) -> None:
         # mypy runs on this file and refuses an ignore without need: that is the test.
-        train(network, data.test, (0.5,), (0.5,), Augment(), PLAIN, 0, watch)  # type: ignore[arg-type]
+        batches = TrainingBatches(
+            part=data.test,  # type: ignore[arg-type]
+            batch_size=1,
+            augment=Augment(),
+            mean=(0.5,),
+            std=(0.5,),
+            seed=0,
+        )
+        train(network, batches, PLAIN, watch)
 
 
 @pytest.mark.slow
 def test_mypy_names_the_part_that_is_wrong(tmp_path: Path) -> None:
     program = """
-from torch import nn
-from smidgen.config import Augment, Train
-from smidgen.data import Dataset
-from smidgen.training import Watch, train
+from smidgen.config import Augment
+from smidgen.data import Dataset, TrainingBatches
 
-def wrong(network: nn.Module, data: Dataset, settings: Train, watch: Watch) -> None:
-    train(network, data.train, data.mean, data.std, Augment(), settings, 0, watch)
-    train(network, data.test, data.mean, data.std, Augment(), settings, 0, watch)
+def wrong(data: Dataset) -> None:
+    plain, mean, std = Augment(), data.mean, data.std
+    TrainingBatches(part=data.train, batch_size=1, augment=plain, mean=mean, std=std, seed=0)
+    TrainingBatches(part=data.test, batch_size=1, augment=plain, mean=mean, std=std, seed=0)
 """
     path = tmp_path / "wrong.py"
     path.write_text(program)
@@ -289,5 +365,5 @@ def wrong(network: nn.Module, data: Dataset, settings: Train, watch: Watch) -> N
     command = [sys.executable, "-m", "mypy", "--config-file", str(root / "pyproject.toml")]
     done = subprocess.run([*command, str(path)], cwd=root, capture_output=True, text=True)
     (line, _) = done.stdout.splitlines()
-    assert "wrong.py:9: error" in line
+    assert "wrong.py:8: error" in line
     assert 'has incompatible type "TestPart"; expected "TrainPart"' in line

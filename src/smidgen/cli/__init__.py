@@ -1,35 +1,43 @@
 """The command line: arguments in, one library call, print.
 
 Exit status: 0 done; 1 a budget was missed or a check failed; 2 the person can mend it, as one line
-says; 70 a bug, with its traceback; 130 interrupted. What needs torch is imported inside the command
-that needs it.
+says; 70 a bug, with its traceback; 130 interrupted; 143 terminated. What needs torch is imported
+inside the command that needs it.
 """
 
 import argparse
+import contextlib
 import json
 import os
+import shlex
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import FrameType
+from typing import NoReturn
 
 from smidgen import __version__
-from smidgen.cli import data, pages, report
-from smidgen.cli.flags import Parser, add_experiment_flags, normalized, with_flags
-from smidgen.config import Experiment
-from smidgen.errors import SmidgenError
+from smidgen.cli import data, pages, report, train
+from smidgen.cli.arguments import (
+    add_data_dir,
+    add_device,
+    add_skip_bad,
+    add_target,
+    chosen_experiment,
+    what_is_given,
+)
+from smidgen.cli.flags import Parser, add_experiment_flags, normalized
+from smidgen.errors import Interrupted, SmidgenError
 from smidgen.startup import settle_threads
-
-if TYPE_CHECKING:
-    from smidgen.data import Dataset
-
-QUICKSTART_PATIENCE = 4.0  # seconds for each of two mirrors: a network that is not there costs 8
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit status."""
     settle_threads()
+    with contextlib.suppress(ValueError):  # not in the main thread, which alone gets signals
+        signal.signal(signal.SIGTERM, _terminate)
     try:
         given = _parser().parse_args(normalized(sys.argv[1:] if arguments is None else arguments))
         status: int = given.command(given)
@@ -38,9 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SmidgenError as error:
         print(f"smidgen: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("smidgen: interrupted", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as stop:
+        return _interrupted(stop)
     except BrokenPipeError:  # whoever read our output has left, as in `smidgen ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
@@ -49,48 +56,55 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 70
 
 
+def _terminate(number: int, _: FrameType | None) -> NoReturn:
+    raise Interrupted(number)
+
+
+def _interrupted(stop: KeyboardInterrupt) -> int:
+    """Say what was stopped and how it goes on; the exit status."""
+    number, folder = signal.SIGINT, None
+    if isinstance(stop, Interrupted):
+        number, folder = signal.Signals(stop.signal), stop.folder
+    word = "terminated" if number == signal.SIGTERM else "interrupted"
+    way = f"; to go on: smidgen train --resume {shlex.quote(str(folder))}" if folder else ""
+    print(f"smidgen: {word}{way}", file=sys.stderr)
+    return 128 + number
+
+
 def _parser() -> Parser:
     parser = Parser(
         prog="smidgen",
         description="Train image classifiers that must stay small, and prove that they are.",
         epilog="Exit status: 0 done, 1 a budget was missed, 2 you can mend it, 70 a bug, "
-        "130 interrupted.",
+        "130 interrupted, 143 terminated.",
     )
     parser.add_argument("--version", action="version", version=f"smidgen {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-
-    quickstart = commands.add_parser(
-        "quickstart",
-        help="train the default network on MNIST, or on the embedded digits",
-        description="Train the default network on MNIST if it is at hand or can be downloaded, "
-        "otherwise on the 1,797 digits that come with smidgen.",
-    )
-    quickstart.set_defaults(command=_quickstart)
-    _add_where(quickstart)
 
     summary = commands.add_parser(
         "summary",
         help="show layers, parameters, MACs, receptive fields and memory before any training",
     )
     summary.set_defaults(command=_summary)
-    _add_target(summary)
+    add_target(summary)
+    add_experiment_flags(summary)
     summary.add_argument("--json", action="store_true", help="the same as data")
 
-    train = commands.add_parser("train", help="train a network inside its budget, and judge it")
-    train.set_defaults(command=_train)
-    _add_target(train)
-    _add_where(train)
-    for command in (summary, train):
-        add_experiment_flags(command)
+    train.add(commands)
 
     check = commands.add_parser(
         "check", help="repeat a run's verdict from its weights, and hold both against its record"
     )
     check.set_defaults(command=_check)
     check.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
-    _add_data_dir(check)
-    _add_skip_bad(check)
-    _add_device(check)
+    add_data_dir(check)
+    add_skip_bad(check)
+    add_device(check)
+    check.add_argument(
+        "--repeat",
+        action="store_true",
+        help="train it again, too: the same weights and metrics must come out",
+    )
 
     report.add(commands)
     pages.add(commands)
@@ -105,85 +119,12 @@ def _parser() -> Parser:
     return parser
 
 
-def _add_target(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "experiment",
-        metavar="NET|TOML",
-        help="an experiment file, or the name of one that comes with smidgen",
-    )
-
-
-def _add_data_dir(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--data-dir", type=Path, metavar="DIR", help="the folder that holds the data set's files"
-    )
-
-
-def _add_skip_bad(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--skip-bad", action="store_true", help="leave out pictures that cannot be read"
-    )
-
-
-def _add_device(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--device", default="auto", help="auto (the default), cuda, mps or cpu")
-
-
-def _add_where(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="default 0")
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=Path("runs"),
-        metavar="DIR",
-        help="the folder of all runs (default: runs); no run goes over another",
-    )
-    parser.add_argument(
-        "--threads", type=int, metavar="N", help="CPU threads (default: torch's choice)"
-    )
-    _add_skip_bad(parser)
-    parser.add_argument("--quiet", action="store_true", help="print the verdict only")
-    parser.add_argument(
-        "--live", action="store_true", help="show the curves in a browser on this machine, too"
-    )
-    parser.add_argument(
-        "--track",
-        action="append",
-        choices=["tensorboard", "trackio"],
-        default=[],
-        help="write the curves for TensorBoard (into the run's folder) or trackio (into its local "
-        "database), too; may be given twice; needs smidgen[track]",
-    )
-    _add_data_dir(parser)
-    _add_device(parser)
-
-
-def _quickstart(given: argparse.Namespace) -> int:
-    from smidgen.data import load
-    from smidgen.errors import UnavailableError
-    from smidgen.experiments import find_experiment
-
-    experiment = find_experiment("quickstart")
-    try:
-        dataset = load(experiment.data, folder=given.data_dir, patience=QUICKSTART_PATIENCE)
-        print(f"data: MNIST, {dataset.source}", flush=True)
-    except UnavailableError as error:
-        experiment = find_experiment("quickstart-digits")
-        dataset = load(experiment.data)
-        print(
-            "data: NOT MNIST but the embedded digits, 1,797 real ones enlarged to 28x28",
-            flush=True,
-        )
-        print(f"smidgen: MNIST is not at hand: {error}", file=sys.stderr)
-    return _run(experiment, given, dataset)
-
-
 def _summary(given: argparse.Namespace) -> int:
     from smidgen.report import summary, verdict_text
     from smidgen.run import prepare
     from smidgen.schema import to_plain
 
-    experiment = _experiment(given)
+    experiment = chosen_experiment(given)
     _, found = prepare(experiment)
     verdict = experiment.budget.check(found, epochs=experiment.train.epochs)
     if given.json:
@@ -193,48 +134,23 @@ def _summary(given: argparse.Namespace) -> int:
     return 0 if verdict.passed else 1
 
 
-def _train(given: argparse.Namespace) -> int:
-    return _run(_experiment(given), given)
-
-
-def _run(
-    experiment: Experiment, given: argparse.Namespace, dataset: "Dataset | None" = None
-) -> int:
-    from smidgen.cli.watch import watching
-    from smidgen.report import result_text, verdict_text
-    from smidgen.run import Where, run
-
-    where = Where(
-        seed=given.seed,
-        out=given.out,
-        data_dir=given.data_dir,
-        device=given.device,
-        threads=given.threads,
-        skip_bad=given.skip_bad,
-    )
-    with watching(experiment, given) as watch:
-        outcome = run(experiment, where, watch.listener, dataset)
-        watch.result = verdict_text(outcome.verdict)
-    if outcome.record is None:
-        print("stopped before training: the budget cannot be kept")
-    else:
-        print(result_text(outcome.record))
-    print(verdict_text(outcome.verdict))
-    if outcome.folder is not None:
-        print(f"report: {outcome.folder / 'report.html'}")
-    return 0 if outcome.verdict.passed else 1
-
-
 def _check(given: argparse.Namespace) -> int:
     from smidgen.checking import check
     from smidgen.report import verdict_text
 
-    found = check(given.run, data_dir=given.data_dir, device=given.device, skip_bad=given.skip_bad)
+    found = check(
+        given.run,
+        data_dir=given.data_dir,
+        skip_bad=given.skip_bad,
+        repeat=given.repeat,
+        **what_is_given(given, "device"),
+    )
     print(verdict_text(found.verdict))
     for difference in found.differences:
         print(f"  differs from the record: {difference}")
     if not found.differences:
-        print("record: what was counted and scored again equals it")
+        again = ", and what was trained again," if given.repeat else ""
+        print(f"record: what was counted and scored again{again} equals it")
     return 0 if found.passed else 1
 
 
@@ -246,9 +162,3 @@ def _predict(given: argparse.Namespace) -> int:
         likely = ", ".join(f"{name} {percent(share)}" for name, share in found.classes[:3])
         print(f"{found.path}: {likely}")
     return 0
-
-
-def _experiment(given: argparse.Namespace) -> Experiment:
-    from smidgen.experiments import find_experiment
-
-    return with_flags(find_experiment(given.experiment), given)

@@ -8,9 +8,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from smidgen.data import Dataset
+from smidgen.listener import Listener
 from smidgen.record import Epoch, Profile, Score
 from smidgen.report import percent
-from smidgen.run import Listener
 from smidgen.training import Progress as Step
 
 _HEADER = (
@@ -26,11 +26,18 @@ class Display:
         self.num_epochs = num_epochs
         self.best = 0.0
         self._bar: Progress | None = None
+        self._past: list[tuple[Epoch, float]] = []
 
     @contextmanager
     def live(self) -> Iterator[Listener]:
         """The listener that shows a run, with the bar for as long as the context lasts."""
-        listener = Listener(ready=self._show_start, batch=self._show_batch, epoch=self._show_epoch)
+        listener = Listener(
+            ready=self._show_start,
+            note=self._show_note,
+            past=self._remember,
+            batch=self._show_batch,
+            epoch=self._show_epoch,
+        )
         if not self.console.is_terminal or self.console.quiet:
             yield listener
             return
@@ -47,12 +54,20 @@ class Display:
             f"{validation:,} validation images"
         )
         for note in dataset.notes:
-            self.console.print(f"note: {note}")
+            self._show_note(note)
         self.console.print(
             f"network: {profile.num_params:,} parameters, {profile.macs:,} multiply-adds; "
             f"run: {folder}"
         )
         self.console.print(_HEADER)
+        for epoch, seconds in self._past:
+            self._show_epoch(epoch, seconds)
+
+    def _show_note(self, text: str) -> None:
+        self.console.print(f"note: {text}")
+
+    def _remember(self, epoch: Epoch, seconds: float) -> None:
+        self._past.append((epoch, seconds))
 
     def _show_batch(self, step: Step) -> None:
         if self._bar is None:
@@ -66,14 +81,14 @@ class Display:
         total = self.num_epochs * step.num_batches
         self._bar.update(self._task, completed=done, total=total, description=text)
 
-    def _show_epoch(self, epoch: Epoch) -> None:
+    def _show_epoch(self, epoch: Epoch, seconds: float) -> None:
         counted = epoch.validation or epoch.train
         mark = "*" if counted.accuracy > self.best else " "
         self.best = max(self.best, counted.accuracy)
         line = (
             f"{epoch.epoch:>4}/{self.num_epochs:<4}       {_cells(epoch.train)}  "
             f"          {_cells(epoch.validation)} {mark}   {epoch.lr:>13.6f}  "
-            f"{epoch.seconds:>7.1f}"
+            f"{seconds:>7.1f}"
         )
         if epoch.test:
             line += f"   test: {_cells(epoch.test)}"

@@ -8,6 +8,7 @@ that flags and files obey one set of rules.
 import argparse
 import ast
 import dataclasses
+import functools
 import inspect
 import itertools
 import re
@@ -111,6 +112,7 @@ def _leaves(kind: type, prefix: str = "") -> Iterator[_Leaf]:
             yield _Leaf(place, hint, docs.get(field.name, ""))
 
 
+@functools.cache
 def _docs(kind: type) -> dict[str, str]:
     """The text that stands below each field in the source of `kind`."""
     body = typing.cast(ast.ClassDef, ast.parse(inspect.getsource(kind)).body[0]).body

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from smidgen.cli.display import Display
 from smidgen.config import Experiment
+from smidgen.listener import Listener, together
 from smidgen.live import LivePage
-from smidgen.run import Listener, together
 from smidgen.track import tracked
 from smidgen.training import Progress
 
@@ -22,8 +22,10 @@ class Watch:
 
 
 @contextmanager
-def watching(experiment: Experiment, given: argparse.Namespace) -> Iterator[Watch]:
+def watching(experiment: Experiment, which: str, given: argparse.Namespace) -> Iterator[Watch]:
     """What --quiet, --live and --track ask for, for as long as the context lasts.
+
+    `which` run of `experiment` it is stands in the live page's title.
 
     Raises:
         ConfigError: a sink's package is not installed.
@@ -34,7 +36,7 @@ def watching(experiment: Experiment, given: argparse.Namespace) -> Iterator[Watc
         page = LivePage() if given.live else None
         if page is not None:
             page.describe(
-                f"{experiment.name}, seed {given.seed}",
+                f"{experiment.name}, {which}",
                 experiment.budget.min_accuracy,
                 experiment.train.epochs,
             )
@@ -58,4 +60,4 @@ def _listener(page: LivePage) -> Listener:
             step.images_per_second,
         )
 
-    return Listener(batch=batch, epoch=page.note)
+    return Listener(past=page.note, batch=batch, epoch=page.note)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from smidgen.config import Data
 from smidgen.data.augment import augment, normalize
-from smidgen.data.batches import ordered_batches, training_batches
+from smidgen.data.batches import TrainingBatches, ordered_batches
 from smidgen.data.builtin import BUILT_IN, qmnist_extra
 from smidgen.data.digits import load_digits
 from smidgen.data.own import describe_own, load_own
@@ -18,17 +18,19 @@ from smidgen.data.parts import (
     ValidationPart,
     set_aside,
 )
-from smidgen.data.pictures import picture_at, pixels_at
+from smidgen.data.pictures import MOST_PIXELS, picture_at, pixels_at
 from smidgen.data.sources import load_builtin
 from smidgen.errors import ConfigError
 
 __all__ = [
+    "MOST_PIXELS",
     "NAMES",
     "Dataset",
     "Facts",
     "Part",
     "TestPart",
     "TrainPart",
+    "TrainingBatches",
     "ValidationPart",
     "augment",
     "describe",
@@ -38,7 +40,6 @@ __all__ = [
     "picture_at",
     "pixels_at",
     "qmnist_extra",
-    "training_batches",
 ]
 
 NAMES = ("mnist", "digits", *(name for name in BUILT_IN if name != "mnist"))

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -10,35 +11,53 @@ from smidgen.config import Augment
 from smidgen.data.augment import augment, normalize
 from smidgen.data.parts import Part, TrainPart
 from smidgen.data.transforms import own_transforms, transformed
+from smidgen.seeds import generator
 
 
-def training_batches(
-    part: TrainPart,
-    *,
-    batch_size: int,
-    settings: Augment | None,
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
-    generator: torch.Generator,
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """One epoch in random order: each image once, augmented by `settings` and normalized.
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class TrainingBatches:
+    """The training images as batches, each a function of the seed, the epoch and its place in it.
 
-    The person's own transforms, if the part names some, run on each batch before; without settings
-    the images are as they are.
-
-    There are ceil(images / batch_size) batches, and their sizes differ by at most one: no short
-    last batch whose gradient is noisier than the others. Images are (batch, channels, height,
-    width), float32, labels (batch,), int64, both on the part's device. `generator` is the CPU's.
+    So a run that was stopped goes on at any batch as if it had come there by itself. Only a
+    person's own transforms may draw from torch's global generator, Python's or numpy's.
     """
-    own = own_transforms(part.transforms) if part.transforms and settings is not None else ()
-    order = torch.randperm(len(part), generator=generator).to(part.labels.device)
-    for chosen in order.tensor_split(math.ceil(len(part) / batch_size)):
-        images = part.images.index_select(0, chosen)
-        if settings is not None:
-            if own:
-                images = transformed(images, own, part.transforms or "")
-            images = augment(images, settings, generator, part.background)
-        yield normalize(images, mean, std), part.labels.index_select(0, chosen)
+
+    part: TrainPart
+    batch_size: int
+    """The most images in a batch."""
+    augment: Augment
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    seed: int
+
+    def __len__(self) -> int:
+        """Batches in an epoch: ceil(images / batch_size)."""
+        return math.ceil(len(self.part) / self.batch_size)
+
+    def epoch(
+        self, number: int, *, clean: bool = False, start: int = 0
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches of epoch `number` from place `start` on: each image once, in random order.
+
+        Images are augmented and normalized; the person's own transforms, if the part names some,
+        run on each batch before. In a `clean` epoch they are as they are.
+
+        The batches' sizes differ by at most one: no short last batch whose gradient is noisier than
+        the others. Images are (batch, channels, height, width), float32, labels (batch,), int64,
+        both on the part's device.
+        """
+        part = self.part
+        own = own_transforms(part.transforms) if part.transforms and not clean else ()
+        order = torch.randperm(len(part), generator=generator(self.seed, "order", number))
+        places = order.to(part.labels.device).tensor_split(len(self))
+        for place, chosen in enumerate(places[start:], start):
+            images = part.images.index_select(0, chosen)
+            if not clean:
+                if own:
+                    images = transformed(images, own, part.transforms or "")
+                drawn = generator(self.seed, "augment", number, place)
+                images = augment(images, self.augment, drawn, part.background)
+            yield normalize(images, self.mean, self.std), part.labels.index_select(0, chosen)
 
 
 def ordered_batches(

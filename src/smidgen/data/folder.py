@@ -78,6 +78,8 @@ def _part(root: Path, resolved: Path, part: PartName, prefix: str) -> Iterator[_
                     f"{root / name} is a folder within a class; pictures stand directly in it."
                 )
             if entry.name.lower().endswith(SUFFIXES):
+                if not entry.is_file():  # opening a pipe would wait for ever
+                    raise DataError(f"{root / name} is no file; put the picture itself there.")
                 pictures.append((name, entry.stat()))
             else:
                 others.append(name)

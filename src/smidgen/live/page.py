@@ -80,10 +80,10 @@ class LivePage:
         with self._lock:
             self._state["progress"] = now
 
-    def note(self, epoch: Epoch) -> None:
-        """An epoch that is over."""
+    def note(self, epoch: Epoch, seconds: float) -> None:
+        """An epoch that is over, and how long it took."""
         with self._lock:
-            self._state["epochs"].append(to_plain(epoch))
+            self._state["epochs"].append(to_plain(epoch) | {"seconds": seconds})
 
     def close(self, result: str = "") -> None:
         """Say how the run ended, and stop serving once an open page has fetched that."""

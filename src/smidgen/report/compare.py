@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from smidgen.config import Experiment
 from smidgen.files import write_whole
+from smidgen.record import PAGE
 from smidgen.report.canvas import INK, NARROW, as_png, canvas
 from smidgen.report.figures import first_epoch_at, percent, seconds, verdict_words
 from smidgen.report.folder import RunFolder
@@ -47,7 +48,7 @@ def write_comparison(runs: Sequence[RunFolder], out: Path) -> Path:
         "drawn": {p.name: drawing(figures[p.name], p.alt) for p in pictures},
     }
     write_whole(out / "report.md", TEMPLATES.get_template("compare.md.jinja").render(context))
-    page = out / "report.html"
+    page = out / PAGE
     write_whole(page, TEMPLATES.get_template("compare.html.jinja").render(context))
     return page
 
@@ -66,7 +67,7 @@ def comparison_rows(runs: Sequence[RunFolder]) -> list[tuple[str, ...]]:
                 f"{len(run.epochs)}",
                 percent(record.test.score.accuracy) if record else "-",
                 str(first) if first else "-",
-                seconds(record.train_seconds) if record else "-",
+                seconds(run.times.train_seconds) if run.times else "-",
                 _VERDICTS[verdict_words(record.verdict)] if record else "not finished",
                 "" if before is None else _change(before, run),
             )

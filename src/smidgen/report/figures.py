@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from smidgen.budget import LimitVerdict, Verdict
-from smidgen.record import Epoch, Evaluation, RunRecord
+from smidgen.record import Epoch, Evaluation, RunRecord, Times
 from smidgen.stats import wilson_interval
 
 _NAMES = {
@@ -79,16 +79,17 @@ def verdict_heading(verdict: Verdict) -> str:
     return words[0].upper() + words[1:]
 
 
-def result_text(record: RunRecord) -> str:
+def result_text(record: RunRecord, times: Times | None = None) -> str:
     """The run's result in a sentence, with the interval that one test set allows."""
     test = record.test
     low, high = wilson_interval(test.num_correct, test.num_images)
+    took = f" Training took {seconds(times.train_seconds)}." if times else ""
     looks = "once" if record.test_looks == 1 else f"{record.test_looks} times"
     return (
         f"{percent(test.score.accuracy)} of {test.num_images:,} test images after epoch "
         f"{len(record.epochs)}, the last one ({percent(low)[:-2]} to {percent(high)} with 95 % "
         f"confidence), with {record.profile.num_params:,} parameters; the test set was scored "
-        f"{looks}. Training took {seconds(record.train_seconds)}."
+        f"{looks}.{took}"
     )
 
 

@@ -1,8 +1,9 @@
 """What a run's folder tells, finished or not."""
 
+import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
 
+from smidgen.budget import Budget
 from smidgen.config import Experiment, read_experiment
 from smidgen.errors import ConfigError, RecordError
 from smidgen.record import (
@@ -21,11 +23,16 @@ from smidgen.record import (
     WEIGHTS,
     Epoch,
     RunRecord,
+    Times,
     read_record,
+    read_times,
 )
-from smidgen.schema import from_plain
+from smidgen.schema import from_plain, to_plain
 
 Arrays = Mapping[str, NDArray[Any]]
+
+_MOST = 2**63  # of any figure
+_MOST_MAPS = 32
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,6 +43,7 @@ class RunFolder:
     experiment: Experiment
     epochs: tuple[Epoch, ...]
     record: RunRecord | None
+    times: Times | None
     exhibits: Arrays
     filters: NDArray[np.float32] | None
     """Weights of the first convolution, (filters, channels, height, width)."""
@@ -57,7 +65,8 @@ def read_run(folder: Path) -> RunFolder:
     missing = []
     if (folder / RECORD).exists():
         record = read_record(folder)
-        experiment, epochs = record.experiment, record.epochs
+        _require_sound(record, folder / RECORD)
+        experiment, epochs = _with_words(record.experiment, folder), record.epochs
     else:
         record = None
         try:
@@ -69,8 +78,9 @@ def read_run(folder: Path) -> RunFolder:
             f"The run did not finish: {len(epochs)} of {experiment.train.epochs} epochs are on "
             "record, and no test score, verdict or profile."
         )
-    exhibits = _read_arrays(folder / EXHIBITS)
-    weights = _read_arrays(folder / WEIGHTS)
+    exhibits = _read_arrays(folder / EXHIBITS, record.exhibits_sha256 if record else None)
+    _require_pictures(exhibits, folder / EXHIBITS, record)
+    weights = _read_arrays(folder / WEIGHTS, record.weights_sha256 if record else None)
     filters = _first_filters(weights, record)
     if record is not None and not record.test.calibration:
         missing.append("The record does not tell how the network's confidence is calibrated.")
@@ -80,10 +90,79 @@ def read_run(folder: Path) -> RunFolder:
         experiment=experiment,
         epochs=epochs,
         record=record,
+        times=read_times(folder),
         exhibits=exhibits,
         filters=filters,
         missing=tuple(missing),
     )
+
+
+def _require_sound(record: RunRecord, path: Path) -> None:
+    """Nothing, where a page can be drawn of what the record says; whether that is true, `smidgen
+    check` tells.
+    """
+    parts = (record.data, record.profile, record.epochs, record.test, record.verdict)
+    classes = len(record.data.classes)
+    rows = (len(record.test.confusion), *map(len, record.test.confusion))
+    limits = {line.limit for line in record.verdict.limits}
+    holds = {
+        "a figure that is below 0, too large or no number": all(
+            0 <= number <= _MOST for number in _numbers([to_plain(part) for part in parts])
+        ),
+        "no epochs": record.epochs,
+        "no layer that costs anything": any(
+            layer.params or layer.macs for layer in record.profile.layers
+        ),
+        "no test images": record.test.num_images,
+        f"a confusion matrix that is not of its {classes} classes": set(rows) == {classes},
+        "a limit that no budget has": limits <= set(Budget.__dataclass_fields__),
+    }
+    for what, right in holds.items():
+        if not right:
+            raise RecordError(f"{path} is damaged: it has {what}.")
+
+
+def _numbers(plain: Any) -> Iterator[float]:
+    """All numbers in plain data."""
+    if isinstance(plain, dict | list):
+        for item in plain.values() if isinstance(plain, dict) else plain:
+            yield from _numbers(item)
+    elif isinstance(plain, int | float):
+        yield plain
+
+
+def _require_pictures(exhibits: Arrays, path: Path, record: RunRecord | None) -> None:
+    """Nothing, where the arrays are of the forms in which a run keeps them (smidgen.exhibit)."""
+    nothing = np.zeros(0)
+    samples, wrong = exhibits.get("samples", nothing), exhibits.get("wrong", nothing)
+    labels, shares = exhibits.get("wrong_labels", nothing), exhibits.get("wrong_shares", nothing)
+    maps = exhibits.get("maps", nothing)
+    shape = record.data.image_shape if record else samples.shape[1:]
+    classes = len(record.data.classes) if record else labels.max(initial=0) + 1
+    sound = {
+        "samples": samples.dtype == np.uint8
+        and samples.shape[1:] == shape
+        and samples.size > 0
+        and len(shape) == 3
+        and shape[0] in (1, 3),
+        "augmented": "samples" in exhibits
+        and exhibits.get("augmented", samples).shape == samples.shape
+        and exhibits.get("augmented", samples).dtype == np.uint8,
+        "wrong": wrong.dtype == np.uint8 and wrong.ndim == 4 and wrong.shape[1:] == shape,
+        "wrong_labels": labels.dtype == np.int64
+        and labels.shape == wrong.shape[:1]
+        and bool(np.all((labels >= 0) & (labels < classes))),
+        "wrong_shares": shares.dtype == np.float32
+        and shares.shape == (len(wrong), classes)
+        and bool(np.isfinite(shares).all()),
+        "maps": maps.dtype == np.float16
+        and maps.ndim == 3
+        and maps.size > 0
+        and len(maps) <= _MOST_MAPS,
+    }
+    for name, right in sound.items():
+        if name in exhibits and not right:
+            raise RecordError(f"{path} is damaged: {name} is not what a run keeps by that name.")
 
 
 def _not_shown(exhibits: Arrays, weights: Arrays, filters: NDArray[np.float32] | None) -> list[str]:
@@ -109,9 +188,13 @@ def _first_filters(weights: Arrays, record: RunRecord | None) -> NDArray[np.floa
     layers = record.profile.layers if record else ()
     # a safetensors file keeps no order, and its reader gives another one each time
     for name in [*(f"{layer.path}.weight" for layer in layers), *sorted(weights)]:
-        if name in weights and weights[name].ndim == 4:
+        if name in weights and weights[name].ndim == 4 and _drawable(weights[name]):
             return weights[name]
     return None
+
+
+def _drawable(kernels: NDArray[Any]) -> bool:
+    return kernels.size > 0 and bool(np.isfinite(kernels).all())
 
 
 def _read_epochs(path: Path) -> tuple[Epoch, ...]:
@@ -129,12 +212,31 @@ def _read_epochs(path: Path) -> tuple[Epoch, ...]:
         raise RecordError(f"{path} is damaged: {error}") from None
 
 
-def _read_arrays(path: Path) -> Arrays:
+def _read_arrays(path: Path, sha256: str | None) -> Arrays:
+    """The arrays of a safetensors file, which must have the digest that the record says."""
     try:
-        return safetensors.numpy.load(path.read_bytes())
+        content = path.read_bytes()
+        arrays = safetensors.numpy.load(content)
     except FileNotFoundError:
         return {}
     except OSError as error:
         raise RecordError(f"{path} cannot be read: {error.strerror}.") from None
     except (safetensors.SafetensorError, ValueError) as error:
         raise RecordError(f"{path} is damaged: {error}.") from None
+    except KeyError as error:  # the format knows more types than numpy
+        raise RecordError(f"{path} is damaged: it holds values of the type {error}.") from None
+    if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
+        raise RecordError(f"{path} is damaged, or of another run: its SHA-256 is not the record's.")
+    return arrays
+
+
+def _with_words(experiment: Experiment, folder: Path) -> Experiment:
+    """The experiment with target and analysis as its file says them now: a person's afterthought.
+
+    Everything else is the record's; `smidgen check` tells where the file differs from it.
+    """
+    try:
+        there = read_experiment(folder / EXPERIMENT)
+    except ConfigError:
+        return experiment
+    return replace(experiment, target=there.target, analysis=there.analysis)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 
 from smidgen.files import ensure_folder, write_whole
-from smidgen.record import Epoch, RunRecord, Score
+from smidgen.record import PAGE, Epoch, RunRecord, Score, Times
 from smidgen.report import plots
 from smidgen.report.analysis import facts
 from smidgen.report.canvas import as_png, as_svg, is_wide
@@ -70,7 +70,7 @@ def write_report(run: RunFolder, out: Path) -> Path:
     save_pictures({name: as_png(figure) for name, figure in figures.items()}, out)
     write_whole(out / "report.md", _render("run.md.jinja", run, sections, {}))
     drawn = {p.name: drawing(figures[p.name], p.alt) for p in pictures}
-    page = out / "report.html"
+    page = out / PAGE
     write_whole(page, _render("run.html.jinja", run, sections, drawn))
     return page
 
@@ -105,12 +105,12 @@ def _render(
         "experiment": run.experiment,
         "sections": sections,
         "drawn": drawn,
-        "epochs": epoch_table(run.epochs),
+        "epochs": epoch_table(run.epochs, run.times),
         "markdown_table": markdown_table,
     }
     if record is not None:
         context |= {
-            "result": result_text(record),
+            "result": result_text(record, run.times),
             "verdict": verdict_heading(record.verdict),
             "judged": {"inside the budget": "pass", "NOT inside the budget": "fail"}.get(
                 verdict_words(record.verdict), ""
@@ -120,7 +120,7 @@ def _render(
             "layers": layer_table(record.profile),
             "receptive_field": receptive_field_table(record.profile),
             "totals": totals(record.profile),
-            "total_time": seconds(record.total_seconds),
+            "total_time": seconds(run.times.total_seconds) if run.times else "",
         }
     return TEMPLATES.get_template(template).render(context)
 
@@ -128,7 +128,7 @@ def _render(
 _LIMITS = ("limit", "bound", "figure", "verdict")
 
 
-def epoch_table(epochs: Sequence[Epoch]) -> Table:
+def epoch_table(epochs: Sequence[Epoch], times: Times | None = None) -> Table:
     """A row for each epoch; a column that would be empty is left out."""
     columns = {
         "epoch": [str(epoch.epoch) for epoch in epochs],
@@ -138,7 +138,7 @@ def epoch_table(epochs: Sequence[Epoch]) -> Table:
         "validation accuracy": [_accuracy(epoch.validation) for epoch in epochs],
         "test accuracy": [_accuracy(epoch.test) for epoch in epochs],
         "learning rate": [f"{epoch.lr:.5f}" for epoch in epochs],
-        "seconds": [f"{epoch.seconds:.1f}" for epoch in epochs],
+        "seconds": [f"{taken:.1f}" for taken in times.epoch_seconds] if times else [],
     }
     filled = {name: cells for name, cells in columns.items() if any(cells)}
     return tuple(filled), list(zip(*filled.values(), strict=True))

@@ -11,7 +11,6 @@ unless `if-any` comes first: `results if-any runs/*/seed-*` says that there are 
 inside code blocks, fenced or indented, are text.
 """
 
-import dataclasses
 import re
 import shlex
 from collections.abc import Callable, Iterator, Sequence
@@ -19,9 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 
+from smidgen.config import without_words
 from smidgen.errors import ConfigError, RecordError
 from smidgen.files import read_page, write_whole
-from smidgen.record import RECORD, RunRecord, read_record
+from smidgen.record import RECORD, RunRecord, Times, read_record, read_times
 from smidgen.report.figures import (
     limit_cells,
     percent,
@@ -42,6 +42,7 @@ NO_RUNS = "No runs yet."
 class _Run:
     folder: Path
     record: RunRecord
+    times: Times | None
 
 
 def update(path: Path) -> bool:
@@ -143,7 +144,7 @@ def _find(path: Path, where: str, patterns: Sequence[str], if_any: bool) -> list
             )
         folders |= dict.fromkeys(m.parent if m.name == RECORD else m for m in matches)
     try:
-        runs = [_Run(folder, read_record(folder)) for folder in folders]
+        runs = [_Run(folder, read_record(folder), read_times(folder)) for folder in folders]
     except RecordError as error:
         raise RecordError(f"{where}: {error}") from None
     return sorted(runs, key=lambda run: (run.record.experiment.name, run.record.seed))
@@ -154,7 +155,9 @@ def _results(where: str, runs: Sequence[_Run]) -> str:
     groups = _by_experiment(where, runs)
     several = any(len(group) > 1 for group in groups)
     rows = []
-    for group in groups:
+    for runs_of_one in groups:
+        group = [run.record for run in runs_of_one]
+        taken = [run.times.train_seconds for run in runs_of_one if run.times]
         accuracies = [record.test.score.accuracy for record in group]
         spread = f" ± {100 * stdev(accuracies):.2f}" if len(group) > 1 else ""
         among = (str(len(group)), percent(min(accuracies)), percent(max(accuracies)))
@@ -165,7 +168,7 @@ def _results(where: str, runs: Sequence[_Run]) -> str:
                 str(len(group[0].epochs)),
                 f"{100 * fmean(accuracies):.2f}{spread} %",
                 *(among if several else ()),
-                seconds(fmean(record.train_seconds for record in group)),
+                seconds(fmean(taken)) if len(taken) == len(group) else "-",
                 _verdicts(group),
             )
         )
@@ -188,12 +191,11 @@ def _results(where: str, runs: Sequence[_Run]) -> str:
     )
 
 
-def _by_experiment(where: str, runs: Sequence[_Run]) -> list[list[RunRecord]]:
-    """The records with one experiment and network together; words about it make no difference."""
+def _by_experiment(where: str, runs: Sequence[_Run]) -> list[list[_Run]]:
+    """The runs with one experiment and network together; words about it make no difference."""
     groups: list[tuple[object, dict[int, _Run]]] = []
     for run in runs:
-        experiment = dataclasses.replace(run.record.experiment, target="", analysis="")
-        key = (experiment, run.record.profile.num_params)
+        key = (without_words(run.record.experiment), run.record.profile.num_params)
         group = next((group for known, group in groups if known == key), None)
         if group is None:
             groups.append((key, group := {}))
@@ -203,7 +205,7 @@ def _by_experiment(where: str, runs: Sequence[_Run]) -> list[list[RunRecord]]:
                 f"{run.record.seed}, which would count twice; name one of them."
             )
         group[run.record.seed] = run
-    return [[run.record for run in group.values()] for _, group in groups]
+    return [list(group.values()) for _, group in groups]
 
 
 def _verdicts(records: Sequence[RunRecord]) -> str:
@@ -214,23 +216,24 @@ def _verdicts(records: Sequence[RunRecord]) -> str:
 
 
 def _layers(where: str, runs: Sequence[_Run]) -> str:
-    profile = _only(where, runs).profile
+    profile = _only(where, runs).record.profile
     return f"```\n{layer_table(profile)}\n\n{totals(profile)}\n```"
 
 
 def _verdict(where: str, runs: Sequence[_Run]) -> str:
-    record = _only(where, runs)
-    text = f"**{verdict_heading(record.verdict)}.** {result_text(record)}"
+    run = _only(where, runs)
+    record = run.record
+    text = f"**{verdict_heading(record.verdict)}.** {result_text(record, run.times)}"
     rows = [limit_cells(limit) for limit in record.verdict.limits]
     table = markdown_table(("limit", "bound", "figure", "verdict"), rows)
     return f"{text}\n\n{table}" if rows else text
 
 
-def _only(where: str, runs: Sequence[_Run]) -> RunRecord:
+def _only(where: str, runs: Sequence[_Run]) -> _Run:
     if len(runs) > 1:
         names = ", ".join(str(run.folder) for run in runs[:3])
         raise ConfigError(f"{where}: this section is about one run, not {len(runs)} ({names}).")
-    return runs[0].record
+    return runs[0]
 
 
 _KINDS: dict[str, Callable[[str, Sequence[_Run]], str]] = {

@@ -34,7 +34,7 @@ class Learner:
             ModelError: the batch is too small for a batch norm, or forward fails.
         """
         for group in self.optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group.get("share", 1.0)
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self._half):
             try:
                 scores = self._forward(images)
@@ -53,3 +53,45 @@ class Learner:
         if self.average:
             self.average.update()
         return loss.detach(), scores.detach()
+
+    def state(self) -> dict[str, Tensor]:
+        """All that the next step depends on, by name: the tensors themselves, not copies."""
+        found = {f"network.{name}": tensor for name, tensor in _tensors(self.network)}
+        for place, parameter in enumerate(self._parameters()):
+            for name, value in self.optimizer.state[parameter].items():
+                found[f"optimizer.{place}.{name}"] = value
+        if self.average:
+            found |= {f"average.{n}": tensor for n, tensor in _tensors(self.average.network)}
+            found["average_steps"] = torch.tensor(self.average.steps)
+        return found
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Become what gave `state`.
+
+        Raises:
+            KeyError, RuntimeError: it is that of another network, or of other settings.
+        """
+        with torch.no_grad():
+            for name, tensor in _tensors(self.network):
+                tensor.copy_(state[f"network.{name}"])
+            for place, parameter in enumerate(self._parameters()):
+                own = f"optimizer.{place}."
+                for key, value in state.items():
+                    if key.startswith(own):
+                        # in the parameter's own layout, which a fused step takes for granted
+                        like = parameter if value.shape == parameter.shape else value
+                        device = parameter.device
+                        kept = torch.empty_like(like, dtype=value.dtype, device=device)
+                        self.optimizer.state[parameter][key[len(own) :]] = kept.copy_(value)
+            if self.average:
+                for name, tensor in _tensors(self.average.network):
+                    tensor.copy_(state[f"average.{name}"])
+                self.average.steps = int(state["average_steps"])
+
+    def _parameters(self) -> list[nn.Parameter]:
+        return [p for group in self.optimizer.param_groups for p in group["params"]]
+
+
+def _tensors(network: nn.Module) -> list[tuple[str, Tensor]]:
+    """Parameters and buffers, also those that a state_dict leaves out."""
+    return [*network.named_parameters(), *network.named_buffers()]

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from smidgen.config import Augment, Train
-from smidgen.data import TrainPart, training_batches
+from smidgen.config import Train
+from smidgen.data import TrainingBatches
 from smidgen.errors import ModelError
 from smidgen.record import Epoch, Score
+from smidgen.seeds import generators, seed_all, set_generators
 from smidgen.training.learner import Learner
 from smidgen.training.schedule import rate
 
@@ -30,67 +31,94 @@ class Progress:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class State:
+    """All that the rest of a training depends on, between two steps."""
+
+    epoch: int
+    """The one under way, from 1; one more than there are when all are done."""
+    batch: int
+    """Batches of it that are done."""
+    seconds: float
+    """That it took until now."""
+    epochs: tuple[Epoch, ...]
+    """Those that are done."""
+    tensors: dict[str, Tensor]
+    """Weights, optimizer, average, generators, sums over the epoch: not copies."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Watch:
     """What is called while training goes on, and what scores the network after an epoch."""
 
     batch: Callable[[Progress], None]
     """A few times a second."""
-    epoch: Callable[[Epoch], None]
-    """After each epoch."""
+    epoch: Callable[[Epoch, float], None]
+    """After each epoch, with its seconds."""
     validate: Callable[[nn.Module], Score | None]
     test: Callable[[nn.Module], Score | None]
     """The look at the test set after each epoch that an experiment can ask for."""
+    step: Callable[[Callable[[], State], bool], None]
+    """After each step, and once more after each epoch (then with True), with what gives the state;
+    what it raises stops the training there."""
 
 
 def train(
     network: nn.Module,
-    part: TrainPart,
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
-    augment: Augment,
+    batches: TrainingBatches,
     settings: Train,
-    seed: int,
     watch: Watch,
+    start: State | None = None,
 ) -> tuple[nn.Module, tuple[Epoch, ...]]:
     """The trained network (the average, where the settings ask for one) and its epochs.
 
-    `network` and `part` stand on one device. Order and augmentation come from `seed`; dropout from
-    torch's global generator.
+    `network` and the images stand on one device. Everything random comes from the batches' seed:
+    dropout from torch's global generator, which is seeded for it. From `start`, the state of such a
+    training, it goes on to what that one would have come to, bit for bit.
 
     Raises:
         ModelError: the loss is no longer finite, or a batch is too small for a batch norm.
+        KeyError, RuntimeError: `start` is the state of another training.
     """
-    generator = torch.Generator().manual_seed(seed)
-    learner = Learner(network, settings)
-    peak, steps_per_epoch = settings.optimizer.lr, math.ceil(len(part) / settings.batch_size)
-    num_steps = settings.epochs * steps_per_epoch
-    epochs: list[Epoch] = []
-    for epoch in range(1, settings.epochs + 1):
-        start, lr = time.perf_counter(), peak
-        running = _Running(epoch, steps_per_epoch, part.labels.device, watch.batch)
-        batches = training_batches(
-            part,
-            batch_size=settings.batch_size,
-            settings=augment if epoch <= settings.epochs - augment.clean_epochs else None,
-            mean=mean,
-            std=std,
-            generator=generator,
+    device, steps_per_epoch = batches.part.labels.device, len(batches)
+    peak, num_steps = settings.optimizer.lr, settings.epochs * steps_per_epoch
+    learner, epochs = Learner(network, settings), list(start.epochs) if start else []
+    running = _Running(start.epoch if start else 1, steps_per_epoch, device, watch.batch)
+    seed_all(batches.seed, "train")
+    if start:
+        learner.load(start.tensors)
+        running.load(start)
+        set_generators(start.tensors, device)
+
+    def state() -> State:
+        return State(
+            epoch=running.epoch,
+            batch=running.batches,
+            seconds=time.perf_counter() - running.start,
+            epochs=tuple(epochs),
+            tensors=learner.state() | running.sums() | generators(device),
         )
+
+    while (epoch := running.epoch) <= settings.epochs:
+        clean = epoch > settings.epochs - batches.augment.clean_epochs
         network.train()
-        for step, (images, labels) in enumerate(batches, start=len(epochs) * steps_per_epoch):
+        for images, labels in batches.epoch(epoch, clean=clean, start=running.batches):
+            step = (epoch - 1) * steps_per_epoch + running.batches
             lr = rate(settings.schedule, peak, step, num_steps, steps_per_epoch)
             loss, scores = learner.step(images, labels, lr)
             running.add(loss, scores, labels)
+            watch.step(state, False)
+        last = epoch * steps_per_epoch - 1
         done = Epoch(
             epoch=epoch,
             train=running.score(),
             validation=watch.validate(learner.result),
             test=watch.test(learner.result),
-            lr=lr,
-            seconds=time.perf_counter() - start,
+            lr=rate(settings.schedule, peak, last, num_steps, steps_per_epoch),
         )
         epochs.append(done)
-        watch.epoch(done)
+        watch.epoch(done, time.perf_counter() - running.start)
+        running = _Running(epoch + 1, steps_per_epoch, device, watch.batch)
+        watch.step(state, True)
     return learner.result.eval(), tuple(epochs)
 
 
@@ -132,3 +160,16 @@ class _Running:
                 "train.optimizer.lr, or a longer warm-up, usually helps."
             )
         return Score(loss=loss, accuracy=int(self.correct) / self.images)
+
+    def sums(self) -> dict[str, Tensor]:
+        return {
+            "running.loss": self.loss,
+            "running.correct": self.correct,
+            "running.images": torch.tensor(self.images),
+        }
+
+    def load(self, state: State) -> None:
+        self.batches, self.images = state.batch, int(state.tensors["running.images"])
+        self.loss.copy_(state.tensors["running.loss"])
+        self.correct.copy_(state.tensors["running.correct"])
+        self.start -= state.seconds

@@ -1,0 +1,63 @@
+"""Random numbers from a run's seed, and the generators that others draw from."""
+
+import hashlib
+import random
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def derived(seed: int, *purpose: str | int) -> int:
+    """A seed from 0 to 2^63 - 1 for one purpose, unrelated to those for all others.
+
+    >>> derived(0, "order", 1) == derived(0, "order", 1), derived(0, "order", 1) < 2**63
+    (True, True)
+    """
+    digest = hashlib.sha256(repr((seed, *purpose)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def generator(seed: int, *purpose: str | int) -> torch.Generator:
+    """A generator of its own on the CPU, for one purpose."""
+    return torch.Generator().manual_seed(derived(seed, *purpose))
+
+
+def seed_all(seed: int, *purpose: str | int) -> None:
+    """Seed the generators that code which is not ours draws from: torch's, Python's and numpy's."""
+    value = derived(seed, *purpose)
+    torch.manual_seed(value)
+    random.seed(value)
+    np.random.seed(value % 2**32)
+
+
+def generators(device: torch.device) -> dict[str, Tensor]:
+    """The states of these generators, by name, on the CPU."""
+    _, words, gauss = random.getstate()
+    _, keys, place, cached, normal = np.random.get_state()
+    found = {
+        "random.torch": torch.get_rng_state(),
+        "random.python": torch.tensor(words),
+        "random.python_gauss": torch.tensor([] if gauss is None else [gauss], dtype=torch.float64),
+        "random.numpy": torch.tensor([*map(int, keys), place, cached]),
+        "random.numpy_gauss": torch.tensor([normal], dtype=torch.float64),
+    }
+    if device.type == "cuda":
+        found["random.cuda"] = torch.cuda.get_rng_state(device)
+    if device.type == "mps":
+        found["random.mps"] = torch.mps.get_rng_state()
+    return found
+
+
+def set_generators(states: dict[str, Tensor], device: torch.device) -> None:
+    """Set the generators to the states that `generators` gave; those of another device stay."""
+    torch.set_rng_state(states["random.torch"])
+    gauss = states["random.python_gauss"].tolist() or [None]
+    random.setstate((3, tuple(states["random.python"].tolist()), gauss[0]))
+    *keys, place, cached = states["random.numpy"].tolist()
+    (normal,) = states["random.numpy_gauss"].tolist()
+    np.random.set_state(("MT19937", np.array(keys, np.uint32), place, cached, normal))
+    if device.type == "cuda" and "random.cuda" in states:
+        torch.cuda.set_rng_state(states["random.cuda"], device)
+    if device.type == "mps" and "random.mps" in states:
+        torch.mps.set_rng_state(states["random.mps"])

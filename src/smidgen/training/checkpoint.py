@@ -1,0 +1,115 @@
+"""All that a run needs to go on after a stop, in one file that says its own digest.
+
+A line of text with the SHA-256 of what follows, then safetensors: the tensors, and the rest as JSON
+in the file's header. Reading it runs no code. The file before the last one is kept.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from smidgen.config import Experiment
+from smidgen.errors import CheckpointError
+from smidgen.files import write_whole
+from smidgen.record import DataRecord, Environment, Epoch, Times
+from smidgen.schema import from_plain, to_plain
+
+CHECKPOINT = "last.checkpoint"
+BEFORE = "previous.checkpoint"
+
+_HEAD = b"smidgen checkpoint 1 "
+_HEAD_BYTES = len(_HEAD) + 64 + 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Checkpoint:
+    """A run as it stands; its tensors come beside it."""
+
+    experiment: Experiment
+    seed: int
+    device: str
+    """As it was asked for: auto, say."""
+    data_dir: str | None
+    skip_bad: bool
+    data: DataRecord
+    environment: Environment
+    times: Times
+    inexact: tuple[str, ...]
+    """As the record's."""
+    epoch: int = 1
+    batch: int = 0
+    seconds: float = 0.0
+    """These three as the training's State has them; before the first step there are no tensors."""
+    epochs: tuple[Epoch, ...] = ()
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint, tensors: dict[str, Tensor]) -> None:
+    """Write the checkpoint into `folder`; the last one becomes the one before.
+
+    Raises:
+        SmidgenError: it cannot be written; the last one is still there.
+    """
+    # a copy, as tensors that share their storage are refused
+    content = {
+        name: t.cpu().clone(memory_format=torch.contiguous_format) for name, t in tensors.items()
+    }
+    header = {"checkpoint": json.dumps(to_plain(checkpoint), allow_nan=False)}
+    body = safetensors.torch.save(content, header)
+    digest = hashlib.sha256(body).hexdigest().encode()
+    write_whole(folder / CHECKPOINT, _HEAD + digest + b"\n" + body, keep=folder / BEFORE)
+
+
+def load_checkpoint(folder: Path) -> tuple[Checkpoint, dict[str, Tensor], str | None]:
+    """The last checkpoint in `folder`, or the one before where the last is missing or damaged.
+
+    The third is what is wrong with the last one, in a sentence, where the one before was taken.
+
+    Raises:
+        CheckpointError: there is none, or none that is whole.
+    """
+    failures = []
+    for name in (CHECKPOINT, BEFORE):
+        path = folder / name
+        try:
+            checkpoint, tensors = decode_checkpoint(path.read_bytes())
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            failures.append(f"{path} cannot be read: {error.strerror}.")
+        except CheckpointError as error:
+            failures.append(f"{path} {error}")
+        else:
+            return checkpoint, tensors, failures[0] if failures else None
+    if failures:
+        raise CheckpointError(" ".join(failures))
+    raise CheckpointError(f"{folder} holds no checkpoint to go on from.")
+
+
+def decode_checkpoint(content: bytes) -> tuple[Checkpoint, dict[str, Tensor]]:
+    """The checkpoint in the bytes of a file.
+
+    Raises:
+        CheckpointError: they are not what was written; the message lacks the file's name.
+    """
+    head, body = content[:_HEAD_BYTES], memoryview(content)[_HEAD_BYTES:]
+    if head != _HEAD + hashlib.sha256(body).hexdigest().encode() + b"\n":
+        raise CheckpointError("is damaged: it does not have the SHA-256 that it says.")
+    try:
+        tensors = safetensors.torch.load(bytes(body))
+        length = int.from_bytes(body[:8], "little")
+        header = json.loads(bytes(body[8 : 8 + length]))["__metadata__"]
+        return from_plain(Checkpoint, json.loads(header["checkpoint"])), tensors
+    except (safetensors.SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"is no checkpoint of this smidgen: {error}.") from None
+
+
+def remove_checkpoints(folder: Path) -> None:
+    """Remove what a run that is done needs no more."""
+    for name in (CHECKPOINT, BEFORE):
+        (folder / name).unlink(missing_ok=True)
