@@ -2,8 +2,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import torch
+from torch import nn
 
 from smidgen.budget import Budget, LimitVerdict
+from smidgen.errors import ConfigError
 from smidgen.record import Profile
 
 PROFILE = Profile(
@@ -78,3 +81,69 @@ def test_every_limit_of_a_budget_is_judged() -> None:
     limits = dict.fromkeys(Budget.__dataclass_fields__, 1)
     verdict = Budget(**limits).check(PROFILE, epochs=1, accuracy=1.0)
     assert {line.limit for line in verdict.limits} == set(limits)
+
+
+# ------------------------------------------------------------------------- a network for a profile
+
+
+def shared() -> nn.Module:
+    """20 parameters: the weight of both layers is one."""
+    network = nn.Sequential(nn.Linear(4, 4, bias=False), nn.Linear(4, 4))
+    network[1].weight = network[0].weight
+    return network
+
+
+@pytest.mark.parametrize(("limit", "passed"), [(19, False), (20, True), (21, True)])
+def test_a_network_serves_where_only_its_parameters_are_limited(limit: int, passed: bool) -> None:
+    verdict = Budget(max_params=limit, max_epochs=3).check(shared(), epochs=2)
+    params = LimitVerdict(limit="max_params", bound=limit, figure=20, passed=passed)
+    epochs = LimitVerdict(limit="max_epochs", bound=3, figure=2, passed=True)
+    assert verdict.limits == (params, epochs)
+
+
+@pytest.mark.parametrize("limit", ["max_macs", "max_weight_bytes", "max_activation_bytes"])
+def test_what_only_a_profile_knows_is_not_judged_without_one(limit: str) -> None:
+    budget = Budget(max_params=100, **{limit: 10**9})
+    with pytest.raises(
+        ConfigError,
+        match=rf"^budget\.{limit} needs a profile: give smidgen\.profile\(network, input_shape\) "
+        r"instead of the network\.$",
+    ):
+        budget.check(shared())
+
+
+def test_lazy_layers_are_not_counted_before_they_are_made() -> None:
+    network = nn.Sequential(nn.Linear(4, 4), nn.LazyLinear(3))
+    with pytest.raises(
+        ConfigError,
+        match=r"^the network has lazy layers, whose parameters are not known yet; call it once on "
+        r"an image, then check it\.$",
+    ):
+        Budget(max_params=100).check(network)
+    network(torch.zeros(1, 4))
+    assert Budget(max_params=100).check(network).limits[0].figure == 35
+
+
+@pytest.mark.parametrize(("network", "kind"), [(None, "NoneType"), ([], "list"), (7999, "int")])
+def test_what_is_neither_profile_nor_network_is_refused(network: object, kind: str) -> None:
+    with pytest.raises(
+        ConfigError, match=f"^a budget checks a profile or a torch module, not a {kind}[.]$"
+    ):
+        Budget().check(network)
+
+
+@pytest.mark.parametrize("name", sorted(FIGURES | {"max_epochs": ""}))
+def test_a_limit_below_one_is_refused(name: str) -> None:
+    assert getattr(Budget(**{name: 1}), name) == 1
+    with pytest.raises(ConfigError, match=rf"^budget\.{name} is 0; it must be at least 1\.$"):
+        Budget(**{name: 0})
+
+
+@pytest.mark.parametrize("accuracy", [-0.001, 1.001, 99.4, float("nan")])
+def test_an_accuracy_that_is_no_fraction_is_refused(accuracy: float) -> None:
+    with pytest.raises(
+        ConfigError,
+        match=rf"^budget\.min_accuracy is {accuracy}; it is a fraction from 0 to 1, so 99\.4 % is "
+        r"0\.994\.$",
+    ):
+        Budget(min_accuracy=accuracy)

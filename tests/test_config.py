@@ -1,4 +1,8 @@
+import re
+from dataclasses import replace
+from math import inf, nan
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,10 +17,13 @@ from smidgen.config import (
     Model,
     Optimizer,
     Schedule,
+    Split,
     Train,
+    beside,
     format_experiment,
     parse_experiment,
     read_experiment,
+    without_words,
 )
 from smidgen.errors import ConfigError
 from smidgen.nets import build
@@ -47,6 +54,171 @@ average = { name = "ema", decay = 0.99 }
 [analysis]
 text = "It learns."
 """
+
+NO_LR = "train.optimizer.lr is {}; it must be above 0 and finite."
+NO_REST = "train.optimizer.rest_lr is {}; it must be above 0 and finite."
+NO_MOMENTUM = "train.optimizer.momentum is {}; it must be from 0 to below 1."
+NO_DECAY = "train.optimizer.weight_decay is {}; it must be finite, 0 or more."
+OTHERS = "train.optimizer: momentum and nesterov are for sgd and muon, not for adam."
+MUON = "train.optimizer: muon needs a momentum above 0, and nesterov = true."
+NO_NAME = (
+    "experiment.name is {!r}; it names a folder, so it must not be empty, begin with a dot or "
+    'hold / \\ : * ? " < > |.'
+)
+
+
+def sgd(**changes: Any) -> Optimizer:
+    return Optimizer(**dict[str, Any](name="sgd", lr=0.1) | changes)
+
+
+def muon(**changes: Any) -> Optimizer:
+    usual = dict[str, Any](name="muon", lr=0.1, rest_lr=0.1, momentum=0.9, nesterov=True)
+    return Optimizer(**usual | changes)
+
+
+def train(**changes: Any) -> Train:
+    return Train(**dict[str, Any](epochs=1, batch_size=1, optimizer=sgd()) | changes)
+
+
+def named(**changes: Any) -> Experiment:
+    usual = dict[str, Any](name="a", model=Model(net="x"), data=Data(name="x"), train=train())
+    return Experiment(**usual | changes)
+
+
+@pytest.mark.parametrize(
+    ("make", "changes"),
+    [
+        (Augment, {"rotate": 180, "translate": 0.999, "scale": 0.999, "shear": 0.999}),
+        (Split, {"test": 0.001}),
+        (Split, {"test": 0.999}),
+        (Data, {"path": "x", "size": 1, "grey": False, "split": Split(seed=1)}),
+        (Data, {"path": "x", "size": 4096}),
+        (Data, {"name": "x", "validation": 0}),
+        (Model, {"net": "x", "args": {"dropout": 0.1}}),
+        (sgd, {"momentum": 0.999, "weight_decay": 1e9, "lr": 1e9}),
+        (sgd, {"momentum": 0.001, "nesterov": True}),
+        (sgd, {"name": "adam", "weight_decay": 0.0}),
+        (muon, {"rest_lr": 1e9, "momentum": 0.001}),
+        (Schedule, {"warmup": 0.001, "every": 1, "gamma": 1}),
+        (Schedule, {"warmup": 0.999, "gamma": 0.001}),
+        (Average, {"decay": 0.001}),
+        (Average, {"decay": 0.999}),
+        (train, {"label_smoothing": 0.999}),
+        (named, {"name": "a."}),
+        (named, {"data": Data(name="x", augment=Augment(clean_epochs=1))}),
+    ],
+)
+def test_the_ends_of_a_range_are_inside(make: Any, changes: dict[str, Any]) -> None:
+    made = make(**changes)
+    assert all(getattr(made, name) == value for name, value in changes.items())
+
+
+@pytest.mark.parametrize(
+    ("make", "changes", "message"),
+    [
+        (Augment, {"rotate": 181}, "data.augment.rotate is 181; degrees, 0 to 180."),
+        (Augment, {"rotate": -0.5}, "data.augment.rotate is -0.5; degrees, 0 to 180."),
+        (Augment, {"translate": 1}, "data.augment.translate is 1; a fraction, 0 to below 1."),
+        (Augment, {"scale": 1}, "data.augment.scale is 1; a fraction, 0 to below 1."),
+        (Augment, {"shear": -0.5}, "data.augment.shear is -0.5; a fraction, 0 to below 1."),
+        (
+            Augment,
+            {"clean_epochs": -1},
+            "data.augment.clean_epochs is -1; it must be 0 or more.",
+        ),
+        (Split, {"test": 0.0}, "data.split.test is 0.0; a share, between 0 and 1."),
+        (Split, {"test": 1.0}, "data.split.test is 1.0; a share, between 0 and 1."),
+        (Model, {}, "model must have one of net, chain, module; it has none."),
+        (
+            Model,
+            {"net": "x", "chain": "x", "module": "x"},
+            "model must have one of net, chain, module; it has net and chain and module.",
+        ),
+        (
+            Model,
+            {"chain": "x", "args": {"dropout": 0.1}},
+            "model.args are for a net or a module; a chain says everything in its notation.",
+        ),
+        (Data, {}, "data must have one of name and path; it has none."),
+        (
+            Data,
+            {"name": "x", "path": "x"},
+            "data must have one of name and path; it has name and path.",
+        ),
+        *(
+            (
+                Data,
+                {"name": "x"} | change,
+                "data.size, data.grey and data.split are for data.path; a named set is as it is.",
+            )
+            for change in ({"size": 8}, {"grey": False}, {"split": Split(seed=1)})
+        ),
+        (Data, {"path": "x", "size": 0}, "data.size is 0; it must be from 1 to 4,096."),
+        (Data, {"path": "x", "size": 4097}, "data.size is 4097; it must be from 1 to 4,096."),
+        (Data, {"path": "x", "validation": -1}, "data.validation is -1; it must be 0 or more."),
+        *((sgd, {"lr": lr}, NO_LR.format(lr)) for lr in (0.0, -1.0, inf, nan)),
+        *((muon, {"rest_lr": lr}, NO_REST.format(lr)) for lr in (0.0, -1.0, inf, nan)),
+        *((sgd, {"momentum": m}, NO_MOMENTUM.format(m)) for m in (-0.5, 1.0, nan)),
+        *((sgd, {"weight_decay": d}, NO_DECAY.format(d)) for d in (-0.5, inf, nan)),
+        (sgd, {"name": "adam", "momentum": 0.5}, OTHERS),
+        (sgd, {"name": "adam", "nesterov": True}, OTHERS),
+        (
+            sgd,
+            {"rest_lr": 0.1},
+            "train.optimizer.rest_lr is 0.1; muon needs it, and only muon has it.",
+        ),
+        (
+            muon,
+            {"rest_lr": None},
+            "train.optimizer.rest_lr is None; muon needs it, and only muon has it.",
+        ),
+        (muon, {"nesterov": False}, MUON),
+        (muon, {"momentum": 0.0}, MUON),
+        (sgd, {"nesterov": True}, "train.optimizer.nesterov needs a momentum above 0."),
+        *(
+            (
+                Schedule,
+                {"warmup": warmup},
+                f"train.schedule.warmup is {warmup}; a share of the steps, between 0 and 1.",
+            )
+            for warmup in (0.0, 1.0)
+        ),
+        (Schedule, {"every": 0}, "train.schedule.every is 0; it must be 1 or more."),
+        *(
+            (
+                Schedule,
+                {"gamma": gamma},
+                f"train.schedule.gamma is {gamma}; it must be above 0 and at most 1.",
+            )
+            for gamma in (0.0, 1.001)
+        ),
+        (Average, {"decay": 0.0}, "train.average.decay is 0.0; it must be between 0 and 1."),
+        (Average, {"decay": 1.0}, "train.average.decay is 1.0; it must be between 0 and 1."),
+        (train, {"epochs": 0}, "train.epochs is 0; it must be 1 or more."),
+        (train, {"batch_size": 0}, "train.batch_size is 0; it must be 1 or more."),
+        *(
+            (
+                train,
+                {"label_smoothing": share},
+                f"train.label_smoothing is {share}; it must be from 0 to below 1.",
+            )
+            for share in (-0.5, 1.0)
+        ),
+        *((named, {"name": f"a{sign}"}, NO_NAME.format(f"a{sign}")) for sign in '/\\:*?"<>|\0'),
+        *((named, {"name": name}, NO_NAME.format(name)) for name in ("", ".a")),
+        (
+            named,
+            {"data": Data(name="x", augment=Augment(clean_epochs=2))},
+            "data.augment.clean_epochs is 2; train.epochs is only 1.",
+        ),
+    ],
+)
+def test_a_part_that_makes_no_sense_is_refused(
+    make: Any, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+        make(**changes)
+
 
 shares = st.floats(0, 1, exclude_max=True)
 positive = st.floats(1e-9, 1e9)
@@ -83,7 +255,6 @@ experiments = st.builds(
         schedule=st.builds(Schedule, name=st.sampled_from(["constant", "step", "one-cycle"])),
         average=st.builds(Average, name=st.sampled_from(["none", "ema"])),
         label_smoothing=shares,
-        compile=st.booleans(),
     ),
 )
 
@@ -168,6 +339,42 @@ def test_a_module_whose_name_no_file_can_have_stays_as_it_is(name: str, tmp_path
     assert model.file is not None
     with pytest.raises(ConfigError, match="there is no file"):
         build(model, (1, 8, 8), 10)
+
+
+@pytest.mark.parametrize("source", ["net.py:Net", "deep/net.py:Net", "a:b/net.py:Net"])
+def test_a_module_s_file_is_looked_for_beside_the_experiment(source: str, tmp_path: Path) -> None:
+    path = tmp_path / "odd.toml"
+    path.write_text(SMALL.replace('chain = "8 M 8 G"', f'module = "{source}"'))
+    file = source.removesuffix(":Net")
+    assert read_experiment(path).model == Model(module=source)
+    assert read_experiment(path).model.file == Path(file)
+    (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / file).touch()
+    experiment = read_experiment(path)
+    assert experiment.model == Model(module=f"{tmp_path / file}:Net")
+    assert experiment == replace(parse_experiment(path.read_text()), model=experiment.model)
+
+
+@pytest.mark.parametrize("model", [Model(net="x"), Model(chain="8 G"), Model(module="package:Net")])
+def test_what_is_in_no_file_has_none(model: Model, tmp_path: Path) -> None:
+    assert model.file is None
+    assert beside(named(model=model), tmp_path).model is model
+
+
+def test_words_change_nothing_of_what_is_done() -> None:
+    said = named(target="Small.", analysis="Learnt.")
+    assert without_words(said) == named() != said
+    assert without_words(replace(said, name="b")) == named(name="b")
+
+
+def test_a_text_as_long_as_is_allowed_is_read() -> None:
+    longest = SMALL + "#" * ((1 << 18) - len(SMALL))
+    assert parse_experiment(longest) == parse_experiment(SMALL)
+    with pytest.raises(
+        ConfigError,
+        match=r"^it has 262,145 characters; an experiment has at most 262,144\.$",
+    ):
+        parse_experiment(longest + "#")
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:

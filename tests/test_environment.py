@@ -46,15 +46,15 @@ def test_an_unknown_device_is_refused() -> None:
 def test_threads_and_determinism_are_set_and_described() -> None:
     settle("cpu", threads=1)
     assert torch.are_deterministic_algorithms_enabled()
-    assert describe(CPU).threads == 1
+    assert describe(CPU, "eager").threads == 1
     settle("cpu", threads=2)
-    assert describe(CPU).threads == 2
+    assert describe(CPU, "eager").threads == 2
     settle("cpu")
-    assert describe(CPU).threads == 2
+    assert describe(CPU, "eager").threads == 2
 
 
 def test_what_a_reader_must_know_is_described() -> None:
-    found = describe(CPU)
+    found = describe(CPU, "eager")
     assert (found.smidgen, found.torch) == (smidgen.__version__, torch.__version__)
     assert (found.python, found.device) == (platform.python_version(), "cpu")
     assert found.processor.endswith(" cores")
@@ -74,22 +74,22 @@ def test_the_commit_says_whether_the_checkout_was_changed(
     source = tmp_path / "environment.py"
     source.write_text("1\n")
     monkeypatch.setattr(environment, "__file__", str(source))
-    assert describe(CPU).commit is None  # no checkout at all
+    assert describe(CPU, "eager").commit is None  # no checkout at all
     git(tmp_path, "init", "-q")
     (tmp_path / "other").touch()
     git(tmp_path, "add", "other")
     git(tmp_path, "commit", "-q", "-m", "one")
-    assert describe(CPU).commit is None  # installed inside somebody else's checkout
+    assert describe(CPU, "eager").commit is None  # installed inside somebody else's checkout
     git(tmp_path, "add", "environment.py")
     git(tmp_path, "commit", "-q", "-m", "two")
     commit = git(tmp_path, "rev-parse", "HEAD")
-    assert describe(CPU).commit == commit
+    assert describe(CPU, "eager").commit == commit
     (tmp_path / "untracked").touch()
-    assert describe(CPU).commit == commit
+    assert describe(CPU, "eager").commit == commit
     source.write_text("2\n")
-    assert describe(CPU).commit == f"{commit}+"
+    assert describe(CPU, "eager").commit == f"{commit}+"
 
 
 def test_without_git_there_is_no_commit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
-    assert describe(CPU).commit is None
+    assert describe(CPU, "eager").commit is None

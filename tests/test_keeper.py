@@ -40,6 +40,7 @@ def checkpoint(record: RunRecord) -> Checkpoint:
         device="cpu",
         data_dir=None,
         skip_bad=False,
+        code_sha256="",
         data=record.data,
         environment=record.environment,
         times=Times(started="2026-01-01T00:00:00+00:00"),

@@ -1,6 +1,9 @@
 import json
 import math
 import random
+import re
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -104,8 +107,26 @@ def test_a_figure_that_is_no_number_is_never_written(record: RunRecord) -> None:
         test=None,
         lr=0.1,
     )
-    with pytest.raises(ValueError, match="not JSON compliant"):
-        format_epoch(wrong)
+    writers: list[tuple[Callable[[Any], str], Any]] = [
+        (format_epoch, wrong),
+        (format_record, replace(record, epochs=(wrong,))),
+        (format_times, Times(started="", total_seconds=math.inf)),
+    ]
+    for write, value in writers:
+        with pytest.raises(ValueError, match="not JSON compliant"):
+            write(value)
+
+
+def test_a_record_has_a_line_for_each_value(record: RunRecord) -> None:
+    for text, following in (
+        (format_record(record), f' "schema": {SCHEMA},'),
+        (format_times(Times(started="today", stops=2)), ' "started": "today",'),
+    ):
+        assert text.endswith("\n}\n")
+        first, digest, second, *_ = text.splitlines()
+        assert first == "{"
+        assert re.fullmatch(r' "sha256": "[0-9a-f]{64}",', digest)
+        assert second == following
 
 
 def test_a_run_that_did_not_finish_has_no_record(tmp_path: Path) -> None:
@@ -126,7 +147,9 @@ def test_a_record_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
         (b"", "damaged: Expecting value"),
         (b"\xff\xfe", "damaged: 'utf-8' codec"),
         (b"[" * 100_000, "damaged: maximum recursion"),
-        (b"[]", "damaged: the file must be a table"),
+        (b"[]", r"damaged: the file must be a table\.$"),
+        (b'{"schema": 2, "seed": NaN}', r"damaged: NaN is no number in JSON\.$"),
+        (b'{"schema": 2, "seed": -Infinity}', r"damaged: -Infinity is no number in JSON\.$"),
         (b"{}", "was changed after it was written"),
         (sealed('{\n "seed": 1\n}\n'), f"schema None; this smidgen reads {SCHEMA}"),
         (b'{"schema": 1, "news": 1}', "schema 1; this smidgen reads 2. Repeat the run"),

@@ -132,8 +132,8 @@ def test_the_command_says_on_what_it_ran_and_tells_no_path(
     where = Where(seed=7, device="cpu", data_dir=tmp_path, skip_bad=True, out=tmp_path, threads=1)
     found = run(quick(tiny), where, dataset=digits).record
     assert found is not None
-    command = "smidgen train experiment.toml --seed 7 --threads 1 --device cpu --skip-bad"
-    assert found.command == command
+    start, end = "smidgen train experiment.toml --seed 7 --threads 1 --form eager", "--skip-bad"
+    assert found.command == f"{start} --device cpu {end}"
 
 
 @pytest.mark.usefixtures("no_report")
@@ -576,6 +576,33 @@ def test_an_edited_experiment_is_refused_and_other_words_about_it_are_not(
     outcome = resume(stopped)
     assert outcome.record is not None
     assert outcome.record.experiment == experiment
+
+
+@pytest.mark.usefixtures("no_report")
+@pytest.mark.parametrize(
+    ("make", "changed", "old", "new"),
+    [
+        (own_module, "{run}/mine.py", "Linear(784, 10)", "Linear(784, 10, bias=False)"),
+        (own_transforms, "{place}/shifting.py", "def shift", "x = 0\n\n\ndef shift"),
+    ],
+)
+def test_code_of_one_s_own_that_was_edited_is_refused(
+    tiny: Experiment, tmp_path: Path, stop: Stop, make: Make, changed: str, old: str, new: str
+) -> None:
+    stop(7, signal.SIGTERM)
+    with pytest.raises(Interrupted) as stopped:
+        run(make(tiny, tmp_path), Where(out=tmp_path, threads=1))
+    folder = stopped.value.folder
+    path = Path(changed.format(run=folder, place=tmp_path))
+    original = path.read_text()
+    assert old in original
+    path.write_text(original.replace(old, new))
+    stop(0, 0)
+    assert folder is not None
+    with pytest.raises(CheckpointError, match="was changed since the run began"):
+        resume(folder)
+    path.write_text(original)
+    assert resume(folder).record is not None
 
 
 def test_a_finished_run_is_given_as_it_is(spoilable: Path, record: RunRecord) -> None:

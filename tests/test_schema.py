@@ -48,9 +48,17 @@ def test_an_int_serves_as_a_float_and_becomes_one() -> None:
     assert (share, type(share)) == (2.0, float)
 
 
+def test_nothing_is_a_value_where_it_may_be_one() -> None:
+    assert from_plain(Sample, GOOD | {"maybe": None, "table": None}) == from_plain(Sample, GOOD)
+    assert from_plain(Sample, GOOD | {"maybe": 1 << 1023}).maybe == 1 << 1023
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"table": 3}, r"^table is 3; it must be a table\.$"),
+        ({"table": {"x": None}}, r"^table\.x is None; it must be true or false\.$"),
+        ({"inner": {"every": "x"}}, r"^inner\.every is 'x'; it must be an integer\.$"),
         ({"numbre": 1}, "the file has no 'numbre'; it has: number, share, word"),
         ({"number": 1.0}, "number is 1.0; it must be an integer"),
         ({"number": True}, "number is True; it must be an integer"),
@@ -84,6 +92,19 @@ def test_what_nests_deeply_or_is_huge_is_shown_in_short() -> None:
 def test_an_integer_that_no_number_can_hold_is_named(field: str) -> None:
     with pytest.raises(ValueError, match=f"^{field} is an integer too large for a number"):
         from_plain(Sample, GOOD | {field: 1 << 20_000})
+
+
+def test_the_largest_integers_are_too_large_for_a_number() -> None:
+    most = (1 << 1024) - 1  # of the 1,024 bits that are allowed, but rounded up it is infinite
+    assert from_plain(Sample, GOOD | {"number": most}).number == most
+    with pytest.raises(ValueError, match=r"^share is an integer too large for a number\.$"):
+        from_plain(Sample, GOOD | {"share": most})
+
+
+@pytest.mark.parametrize("plain", [None, 3, [], "x"])
+def test_what_is_no_table_at_all_is_refused(plain: object) -> None:
+    with pytest.raises(ValueError, match=r"^the file is .*; it must be a table\.$"):
+        from_plain(Sample, plain)
 
 
 def test_a_missing_field_is_named() -> None:

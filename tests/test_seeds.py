@@ -31,7 +31,7 @@ def test_another_seed_or_purpose_gives_another_seed(
 
 
 def test_numbers_and_words_are_not_mistaken_for_each_other() -> None:
-    near = [("a", 1), ("a", "1"), ("a1",), ("a", 1, 0), (1, "a")]
+    near: list[tuple[str | int, ...]] = [("a", 1), ("a", "1"), ("a1",), ("a", 1, 0), (1, "a")]
     assert len({derived(0, *purpose) for purpose in near}) == len(near)
 
 

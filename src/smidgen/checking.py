@@ -54,8 +54,8 @@ def check(
     """Count the parameters and score the test set again, and hold both against the record.
 
     The folder's other files are held against it, too: metrics, experiment, pictures, and the record
-    against its own digest. With `repeat` the run is trained again, from its experiment and seed
-    with its number of threads, and must come to the same weights and metrics, byte for byte.
+    against its own digest. With `repeat` the run is trained again, with its seed, number of threads
+    and form, and must come to the same weights and metrics, byte for byte.
 
     Raises:
         SmidgenError: the run, its weights or its data are missing or damaged.
@@ -131,7 +131,11 @@ def _repeated(record: RunRecord, dataset: Dataset, device: str) -> list[str]:
     """What comes out otherwise when the run is trained again."""
     with tempfile.TemporaryDirectory() as out:
         where = Where(
-            seed=record.seed, out=Path(out), device=device, threads=record.environment.threads
+            seed=record.seed,
+            out=Path(out),
+            device=device,
+            threads=record.environment.threads,
+            form=record.environment.form,
         )
         again = run(record.experiment, where, dataset=dataset).record
     if again is None:

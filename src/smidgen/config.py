@@ -17,6 +17,8 @@ from smidgen.budget import Budget as Budget  # one of an experiment's parts
 from smidgen.errors import ConfigError, require
 from smidgen.schema import from_plain, to_plain
 
+_MOST = 10**6  # epochs, and images in a batch
+
 Argument = bool | int | float | str
 """What a network's constructor can be given from a TOML file."""
 
@@ -252,8 +254,6 @@ class Train:
     label_smoothing: float = 0.0
     precision: Literal["float32", "bfloat16"] = "float32"
     """bfloat16 computes forward and backward in mixed precision."""
-    compile: bool = False
-    """Compile the network with torch.compile: worth it for long runs."""
     test_each_epoch: bool = False
     """Score the test set after each epoch too; every look is counted in the record."""
 
@@ -261,6 +261,7 @@ class Train:
         for name in ("epochs", "batch_size"):
             value = getattr(self, name)
             require(value >= 1, f"train.{name} is {value}; it must be 1 or more.")
+            require(value <= _MOST, f"train.{name} is {value}; it must be at most {_MOST:,}.")
         require(
             0 <= self.label_smoothing < 1,
             f"train.label_smoothing is {self.label_smoothing}; it must be from 0 to below 1.",

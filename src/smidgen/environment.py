@@ -11,6 +11,7 @@ import smidgen
 from smidgen.errors import ConfigError
 from smidgen.record import Environment
 
+MOST_THREADS = 1024  # beyond it the system refuses to start them, and the process dies
 DEVICES = ("auto", "cuda", "mps", "cpu")
 
 
@@ -40,8 +41,8 @@ def settle(device: str = "auto", threads: int | None = None) -> torch.device:
     return torch.device(next(d for d in there if there[d]) if device == "auto" else device)
 
 
-def describe(device: torch.device) -> Environment:
-    """This process: versions, machine, device and threads."""
+def describe(device: torch.device, form: str) -> Environment:
+    """This process: versions, machine, device, threads, and the form of its training steps."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
     return Environment(
         smidgen=smidgen.__version__,
@@ -49,13 +50,15 @@ def describe(device: torch.device) -> Environment:
         python=platform.python_version(),
         torch=torch.__version__,
         platform=platform.platform(),
-        processor=_processor(),
+        processor=processor(),
         device=f"{device.type} ({name})" if name else device.type,
         threads=torch.get_num_threads(),
+        form=form,
     )
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The processor's name, with the number of its cores."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

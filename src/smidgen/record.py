@@ -5,6 +5,7 @@ Sizes are (height, width); shapes leave the batch out; accuracy is a fraction; u
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -174,6 +175,8 @@ class Environment:
     processor: str
     device: str
     threads: int
+    form: str
+    """How training steps were computed: eager, channels-last or lanes."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -233,6 +236,22 @@ def format_epoch(epoch: Epoch) -> str:
     return json.dumps(to_plain(epoch), allow_nan=False) + "\n"
 
 
+def require_files(folder: Path) -> None:
+    """Nothing, where what a run's folder holds by a run's names are files.
+
+    Raises:
+        RecordError: one is out of reach, or a pipe or a device, which would be read for ever.
+    """
+    for name in (RECORD, EXPERIMENT, METRICS, WEIGHTS, EXHIBITS, TIMES):
+        path = folder / name
+        try:
+            special = path.exists() and not (path.is_file() or path.is_dir())
+        except OSError as error:
+            raise RecordError(f"{path} cannot be read: {error.strerror}.") from None
+        if special:
+            raise RecordError(f"{path} is no file but a pipe or a device; refused.")
+
+
 def read_record(folder: Path, edited: bool = False) -> RunRecord:
     """The record of the run in `folder`, from its run.json; with `edited`, a changed one too.
 
@@ -240,6 +259,7 @@ def read_record(folder: Path, edited: bool = False) -> RunRecord:
         RecordError: there is none (a run that did not finish has none), it is damaged, or it was
             changed after it was written.
     """
+    require_files(folder)
     path = folder / RECORD
     plain = _read_sealed(path, edited)
     if plain is None:
@@ -286,7 +306,7 @@ def _read_sealed(path: Path, edited: bool = False) -> dict[str, Any] | None:
     """The content of a sealed file without its digest; None where there is no such file."""
     try:
         text = path.read_bytes().decode()  # as it is: no line end is converted
-        plain = json.loads(text, parse_constant=_no_number)
+        plain = json.loads(text, parse_constant=_no_number, parse_float=_finite)
         if not isinstance(plain, dict):
             raise ValueError("the file must be a table")
     except FileNotFoundError:
@@ -306,6 +326,13 @@ def _read_sealed(path: Path, edited: bool = False) -> dict[str, Any] | None:
 
 def _no_number(text: str) -> NoReturn:
     raise ValueError(f"{text} is no number in JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError("it has a number beyond double precision")
+    return value
 
 
 def _as(kind: type[T], plain: dict[str, Any], path: Path) -> T:

@@ -4,6 +4,7 @@ import hashlib
 import shlex
 import signal
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,13 +19,14 @@ from smidgen.config import (
     Experiment,
     beside,
     format_experiment,
+    is_file,
     parse_experiment,
     read_experiment,
     without_words,
 )
 from smidgen.data import Dataset, Part, TrainingBatches, load
 from smidgen.data import describe as describe_data
-from smidgen.environment import describe, settle
+from smidgen.environment import MOST_THREADS, describe, settle
 from smidgen.errors import BusyError, CheckpointError, ConfigError, DataError, Interrupted
 from smidgen.evaluate import evaluate
 from smidgen.exhibit import exhibits
@@ -57,17 +59,19 @@ from smidgen.report import read_run, write_report
 from smidgen.restore import require_own_module
 from smidgen.seeds import seed_all
 from smidgen.training import (
+    FORMS,
     Checkpoint,
     State,
     Watch,
+    choose_form,
     load_checkpoint,
     remove_checkpoints,
     save_checkpoint,
     train,
+    why_not,
 )
 
 CHECKPOINT_SECONDS = 30.0
-_MOST_THREADS = 1024  # beyond it the system refuses to start them, and the process dies
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,7 +89,9 @@ class Where:
     skip_bad: bool = False
     """Whether pictures of one's own that cannot be read are left out and noted."""
     threads: int | None = None
-    """CPU threads; left out: torch's own choice, usually one for each core."""
+    """CPU threads; left out: one, or one for each core, whichever is faster."""
+    form: str = "auto"
+    """How training steps are computed: eager, channels-last or lanes; auto: the fastest of them."""
     checkpoint_seconds: float = CHECKPOINT_SECONDS
     """Between two checkpoints within an epoch; there is one after each epoch, too."""
 
@@ -96,9 +102,9 @@ class Where:
             raise ConfigError(
                 f"--checkpoint-seconds is {self.checkpoint_seconds}; it must be 0 or more."
             )
-        if self.threads is not None and not 1 <= self.threads <= _MOST_THREADS:
+        if self.threads is not None and not 1 <= self.threads <= MOST_THREADS:
             raise ConfigError(
-                f"--threads is {self.threads}; it must be from 1 to {_MOST_THREADS:,}."
+                f"--threads is {self.threads}; it must be from 1 to {MOST_THREADS:,}."
             )
 
 
@@ -136,14 +142,17 @@ def run(
     if not verdict.passed:
         return Outcome(verdict=verdict)
     dataset = dataset or load(experiment.data, folder=where.data_dir, skip_bad=where.skip_bad)
+    forms = FORMS if where.form == "auto" else (where.form,)
+    form = _take_form(network.to(device), dataset, experiment, forms, where.threads)
     checkpoint = Checkpoint(
         experiment=_movable(experiment),
         seed=where.seed,
         device=where.device,
         data_dir=str(where.data_dir.absolute()) if where.data_dir else None,
         skip_bad=where.skip_bad,
+        code_sha256=_digest_of_code(experiment),
         data=data_record(dataset),
-        environment=describe(device),
+        environment=describe(device, form),
         times=Times(started=clock.started),
         inexact=(),
     )
@@ -153,7 +162,7 @@ def run(
         save_checkpoint(folder, checkpoint, {})
 
     with new_folder(where.out / experiment.name, f"seed-{where.seed}", fill) as folder:
-        job = _Job(folder, checkpoint, None, network.to(device), found, dataset.to(device))
+        job = _Job(folder, checkpoint, None, network, found, dataset.to(device))
         return _go_on(job, where.checkpoint_seconds, listener or Listener(), clock)
 
 
@@ -186,8 +195,10 @@ def resume(
         checkpoint, tensors, damage = load_checkpoint(folder)
         experiment = beside(checkpoint.experiment, folder)
         require_own_module(experiment, folder)
-        _require_unchanged(experiment, folder)
-        settled = settle(device or checkpoint.device, threads or checkpoint.environment.threads)
+        _require_unchanged(checkpoint, experiment, folder)
+        before = checkpoint.environment
+        threads = Where(threads=threads).threads or before.threads  # checked as a first start's
+        settled = settle(device or checkpoint.device, threads)
         seed_all(checkpoint.seed, "network")
         network, found = prepare(experiment)
         data_dir = data_dir or (Path(checkpoint.data_dir) if checkpoint.data_dir else None)
@@ -197,7 +208,10 @@ def resume(
                 f"{dataset.name} is not the data that the run in {folder} began with; its SHA-256 "
                 f"is {dataset.sha256[:16]}..., and was {checkpoint.data.sha256[:16]}..."
             )
-        now = describe(settled)
+        kept = why_not(before.form, network.to(settled), dataset.image_shape) is None
+        forms = (before.form,) if kept else FORMS
+        form = _take_form(network, dataset, experiment, forms, torch.get_num_threads())
+        now = describe(settled, form)
         inexact = _inexact(checkpoint, now)
         times = replace(checkpoint.times, stops=checkpoint.times.stops + 1)
         said = (*checkpoint.inexact, *inexact)
@@ -206,9 +220,9 @@ def resume(
         listener.note(f"goes on in epoch {checkpoint.epoch}, after batch {checkpoint.batch}")
         for text in (*((damage,) if damage else ()), *inexact):
             listener.note(text)
-        for past in zip(checkpoint.epochs, times.epoch_seconds, strict=True):
+        for past in zip(checkpoint.epochs, times.epoch_seconds, strict=False):
             listener.past(*past)
-        job = _Job(folder, here, state, network.to(settled), found, dataset.to(settled))
+        job = _Job(folder, here, state, network, found, dataset.to(settled))
         return _go_on(job, checkpoint_seconds, listener, clock)
 
 
@@ -252,8 +266,8 @@ def _go_on(job: _Job, every: float, listener: Listener, clock: _Clock) -> Outcom
     """Train to the end, score, write everything down; the record is the last that is written."""
     folder, checkpoint, data = job.folder, job.checkpoint, job.data
     experiment = checkpoint.experiment
-    listener.ready(data, job.profile, folder)
     try:
+        listener.ready(data, job.profile, folder)
         network, epochs, times = _train(job, every, listener)
         tested = score(network, data, data.test)
         shown = exhibits(network, data, experiment.data.augment, checkpoint.seed)
@@ -328,7 +342,14 @@ def _train(
             test=look_at_test,
             step=keeper.step,
         )
-        network, epochs = train(job.network, batches, experiment.train, watch, job.state)
+        network, epochs = train(
+            job.network,
+            batches,
+            experiment.train,
+            watch,
+            job.state,
+            job.checkpoint.environment.form,
+        )
     return network, epochs, keeper.times
 
 
@@ -340,6 +361,26 @@ def _state(checkpoint: Checkpoint, tensors: dict[str, Tensor]) -> State:
         epochs=checkpoint.epochs,
         tensors=tensors,
     )
+
+
+def _take_form(
+    network: nn.Module,
+    dataset: Dataset,
+    experiment: Experiment,
+    forms: Sequence[str],
+    threads: int | None,
+) -> str:
+    """The name of the fastest of `forms`; the process has its number of threads from then on."""
+    form = choose_form(
+        network,
+        dataset.image_shape,
+        experiment.train,
+        len(dataset.train),
+        forms,
+        [threads] if threads else None,
+    )
+    torch.set_num_threads(form.threads)
+    return form.name
 
 
 def _inexact(checkpoint: Checkpoint, now: Environment) -> tuple[str, ...]:
@@ -356,14 +397,31 @@ def _inexact(checkpoint: Checkpoint, now: Environment) -> tuple[str, ...]:
     return (f"Resumed in {place}, with {', '.join(changes)}: not exact.",)
 
 
-def _require_unchanged(experiment: Experiment, folder: Path) -> None:
-    """Nothing, where the folder's file still says `experiment`, whatever its words."""
+def _require_unchanged(checkpoint: Checkpoint, experiment: Experiment, folder: Path) -> None:
+    """Nothing, where experiment and code are those that the run began with, whatever the words."""
+    if _digest_of_code(experiment) != checkpoint.code_sha256:
+        raise CheckpointError(
+            f"the code of the network or of the transforms of {folder} was changed since the run "
+            "began; begin another run with it, or bring the original back."
+        )
     there = read_experiment(folder / EXPERIMENT)
     if without_words(there) != without_words(experiment):
         raise CheckpointError(
             f"{folder / EXPERIMENT} was changed since the run began; train it as a run of its own, "
             "or bring the original back."
         )
+
+
+def _digest_of_code(experiment: Experiment) -> str:
+    """The SHA-256 of the files of one's own code that `experiment` runs."""
+    digest = hashlib.sha256()
+    if (file := experiment.model.file) is not None:
+        for path in sources(file):
+            digest.update((file.parent / path).read_bytes())
+    module = (experiment.data.transforms or "").rpartition(":")[0]
+    if module.endswith(".py") and is_file(Path(module)):
+        digest.update(Path(module).read_bytes())
+    return digest.hexdigest()
 
 
 def _save_tensors(tensors: dict[str, Tensor], path: Path) -> str:
@@ -418,6 +476,7 @@ def _command(checkpoint: Checkpoint) -> str:
     """What repeats the run, in its folder; where the data lies on this machine is left out."""
     words = ["smidgen", "train", EXPERIMENT, "--seed", str(checkpoint.seed)]
     words += ["--threads", str(checkpoint.environment.threads)]
+    words += ["--form", checkpoint.environment.form]
     if checkpoint.device != "auto":
         words += ["--device", checkpoint.device]
     if checkpoint.skip_bad:

@@ -316,7 +316,7 @@ def check_one_line(capsys: Capture, message: str) -> None:
         ([], "the following arguments are required: COMMAND; see smidgen --help"),
         (["trian"], "invalid choice: 'trian'"),
         (["train"], "train needs an experiment, or --resume and a run's folder"),
-        (["train", "--resume", "none"], "none holds no run"),
+        (["train", "--resume", "none"], "none/experiment.toml cannot be read: No such file"),
         (["train", "x", "--resume", "."], "as it began, so experiment cannot be given with it"),
         (["train", "--resume", ".", "--seed", "1"], "so seed cannot be given with it"),
         (["train", "--resume", ".", "--out", "x"], "so out cannot be given with it"),

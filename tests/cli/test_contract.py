@@ -22,13 +22,11 @@ TRAIN_FLAGS = """
 --data.augment.clean_epochs --data.augment.rotate --data.augment.scale --data.augment.shear
 --data.augment.translate --data.grey --data.name --data.path --data.size --data.split.seed
 --data.split.test --data.transforms --data.validation --device --experiment.name
---experiment.target --live --model.args --model.chain --model.module --model.net --out --quiet
---resume --seed --skip-bad --threads --track --train.average.decay --train.average.name
---train.batch_size
---train.compile --train.epochs --train.label_smoothing --train.optimizer.lr
+--experiment.target --form --live --model.args --model.chain --model.module --model.net --out
+--quiet --resume --seed --skip-bad --threads --track --train.average.decay --train.average.name
+--train.batch_size --train.epochs --train.label_smoothing --train.optimizer.lr
 --train.optimizer.momentum --train.optimizer.name --train.optimizer.nesterov
---train.optimizer.rest_lr
---train.optimizer.weight_decay --train.precision
+--train.optimizer.rest_lr --train.optimizer.weight_decay --train.precision
 --train.schedule.every --train.schedule.gamma --train.schedule.name --train.schedule.warmup
 --train.test_each_epoch
 """

@@ -1,5 +1,6 @@
 import gzip
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from smidgen.data.formats import decompress, parse_idx
+from smidgen.data.formats import decompress, idx_size, parse_idx, parse_idx_int32
 from smidgen.errors import DataError
 
 
@@ -21,6 +22,7 @@ def test_idx_is_read_as_it_was_written(shape: list[int], seed: int) -> None:
     array = np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
     parsed = parse_idx(as_idx(array), "file")
     np.testing.assert_array_equal(parsed, array)
+    assert parsed.dtype == np.dtype(np.uint8)
     assert parsed.flags.writeable
 
 
@@ -44,7 +46,14 @@ GOOD = as_idx(np.arange(6, dtype=np.uint8).reshape(2, 3))
     [
         (b"", "the.file is no IDX file: it begins with nothing"),
         (b"<htm" + GOOD, "the.file is no IDX file: it begins with 3c 68 74 6d"),
-        (GOOD[:2] + b"\x0d" + GOOD[3:], "the.file holds values of type 0x0d"),
+        (b"\0\0\x08", "the.file is no IDX file: it begins with 00 00 08[.]$"),
+        (b"<htm!" + GOOD, "it begins with 3c 68 74 6d[.]$"),
+        (
+            GOOD[:2] + b"\x0d" + GOOD[3:],
+            r"^the.file holds values of type 0x0d; only 0x08 \(bytes\) can be read\.$",
+        ),
+        (bytes([0, 0, 8, 9]) + bytes(40), "the.file has 9 dimensions; it must have 1 to 8[.]$"),
+        (bytes([0, 0, 8, 1]), "the.file is cut short: its header ends after 4 bytes"),
         (bytes([0, 0, 8, 0, 1]), "the.file has 0 dimensions"),
         (bytes([0, 0, 8, 200]) + bytes(900), "the.file has 200 dimensions"),
         (GOOD[:9], "the.file is cut short"),
@@ -59,6 +68,49 @@ def test_what_is_wrong_with_an_idx_file_is_said(content: bytes, message: str) ->
         parse_idx(content, "the.file")
 
 
+def test_idx_has_up_to_eight_dimensions() -> None:
+    array = np.arange(6, dtype=np.uint8).reshape(1, 1, 2, 1, 1, 3, 1, 1)
+    np.testing.assert_array_equal(parse_idx(as_idx(array), "file"), array)
+
+
+def as_int32(array: NDArray[np.int32]) -> bytes:
+    return (
+        as_idx(np.empty(array.shape, np.uint8))[: 4 + 4 * array.ndim].replace(
+            b"\0\0\x08", b"\0\0\x0c", 1
+        )
+        + array.astype(">i4").tobytes()
+    )
+
+
+def test_idx_of_integers_is_read_as_it_was_written() -> None:
+    array = np.array([[0, -1, 2**31 - 1], [1, 256, -(2**31)]], np.int32)
+    parsed = parse_idx_int32(as_int32(array), "file")
+    np.testing.assert_array_equal(parsed, array)
+    assert parsed.dtype == np.dtype(np.int32)
+    assert parsed.flags.writeable
+
+
+def test_what_is_wrong_with_an_idx_file_of_integers_is_said() -> None:
+    good = as_int32(np.arange(6, dtype=np.int32).reshape(2, 3))
+    for content, message in (
+        (good + b"!", "says 2 x 3 values, and 25 bytes follow[.]$"),
+        (good[:-4], "says 2 x 3 values, and 20 bytes follow[.]$"),
+        (GOOD, r"^the.file holds values of type 0x08; only 0x0c \(32-bit integers\) can be read"),
+    ):
+        with pytest.raises(DataError, match=message):
+            parse_idx_int32(content, "the.file")
+
+
+@given(st.integers(0, 200))
+def test_the_start_of_an_idx_file_says_its_size(length: int) -> None:
+    whole = as_idx(np.zeros((3, 7, 5), np.uint8))
+    if length < 16:
+        with pytest.raises(DataError, match=r"^the\.file is (no IDX file|cut short)"):
+            idx_size(whole[:length], "the.file")
+    else:
+        assert idx_size(whole[:length], "the.file") == len(whole)
+
+
 @given(st.binary(max_size=2000))
 def test_gzip_is_unpacked_up_to_its_limit(content: bytes) -> None:
     packed = gzip.compress(content)
@@ -70,8 +122,12 @@ def test_gzip_is_unpacked_up_to_its_limit(content: bytes) -> None:
 
 def test_a_gzip_bomb_stops_at_the_limit() -> None:
     bomb = gzip.compress(bytes(50_000_000))
+    tracemalloc.start()
     with pytest.raises(DataError, match="more than the 1,000 bytes"):
         decompress(bomb, "file", limit=1000)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1 << 20
 
 
 PACKED = gzip.compress(bytes(range(256)) * 4)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from smidgen.data import cache as cache_module
+from smidgen import cache as cache_module
 from smidgen.data import sources
 from smidgen.data.builtin import BUILT_IN, MNIST
 from smidgen.data.download import Remote

@@ -38,6 +38,54 @@ def test_suffixes_say_what_they_say() -> None:
     assert (pool, head) == (Pool("A", 3), Head("F"))
 
 
+@pytest.mark.parametrize(
+    ("chain", "sizes"),
+    [
+        ("4 4,s2 4,p1 G", [(26, 16), (12, 7), (12, 7)]),
+        ("4,k1,p2 M A3 G", [(32, 22), (16, 11), (5, 3)]),
+        ("4,k5,s3,p1 M1 G", [(9, 6), (9, 6)]),
+        ("4,k3,p4 4,k1,s4 M2 F", [(34, 24), (9, 6), (4, 3)]),
+    ],
+)
+def test_each_step_gives_images_of_the_size_that_it_says(
+    chain: str, sizes: list[tuple[int, int]]
+) -> None:
+    image = torch.rand(1, 1, 28, 18)
+    network = build_chain(chain, (1, 28, 18), 10).eval()
+    found = [network[:end](image).shape[2:] for end in range(1, len(sizes) + 1)]
+    assert [tuple(size) for size in found] == sizes
+    assert network(image).shape == (1, 10)
+
+
+@pytest.mark.parametrize(
+    ("chain", "image"),
+    [
+        ("8 12,k5,p1 M 24,k3,d G", IMAGE),
+        ("8 12,k5 M2 24,k3,d F", (3, 40, 28)),
+        ("4 4,p1,r F", (1, 9, 6)),
+        ("6 6 6,d G", IMAGE),
+    ],
+)
+def test_the_most_parameters_are_allowed(
+    chain: str, image: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = num_params(build_chain(chain, image, 10))
+    monkeypatch.setattr("smidgen.nets.chain._MOST_PARAMS", count)
+    build_chain(chain, image, 10)
+    monkeypatch.setattr("smidgen.nets.chain._MOST_PARAMS", count - 1)
+    with pytest.raises(ConfigError, match=f"more than {count - 1:,} parameters up to here"):
+        build_chain(chain, image, 10)
+
+
+def test_the_most_tokens_are_allowed() -> None:
+    assert len(parse_chain("M " * 999 + "G")) == 1000
+
+
+def test_convolutions_have_no_bias() -> None:
+    for module in build_chain("6 6,p1,r 12,d G", IMAGE, 10).modules():
+        assert not isinstance(module, nn.Conv2d) or module.bias is None
+
+
 def test_a_residual_step_adds_its_input() -> None:
     network = build_chain("4,p1 4,p1,r G", IMAGE, 10).eval()
     first, second = network[0], network[1]
@@ -64,18 +112,28 @@ def test_flatten_head_sees_every_pixel_and_other_inputs_fit() -> None:
     ("chain", "marked", "message"),
     [
         ("8 8 M 12,q3 G", "12,q3", "unknown suffix 'q3'; known are k: kernel"),
-        ("8 X G", "X", "a token is a number of channels, M, A, G or F"),
+        ("8,s2,x,d G", "8,s2,x,d", "stride, as in 12,s2; d: depthwise; r: residual; o: dropout"),
+        ("8 X G", "X", ": a token is a number of channels, M, A, G or F[.]"),
         ("8 0 G", "0", "'0' should be a number from 1 to 4096"),
         ("8,k G", "8,k", "'nothing' should be a number from 1"),
         ("8,k3,k3 G", "8,k3,k3", "suffix k is there twice"),
         ("8,d2 G", "8,d2", "suffix d takes no value"),
         ("8,o1.5 G", "8,o1.5", "dropout '1.5' should be a share below 1"),
         ("8 G 8", "8", "nothing can follow G"),
-        ("8 8", "8", "the last token must be G or F"),
+        ("8 8 12 G M G", "M", "token 5, 'M': nothing can follow G, which gives the classes"),
+        ("8 8 12", "12", "token 3, '12': the last token must be G or F, which give the classes[.]"),
+        ("8\t8,q\nG", "8,q", "token 2, '8,q': unknown suffix 'q'"),
+        ("8 M0 G", "M0", "'0' should be a number from 1 to 4096"),
+        ("8 4,k40,p5 G", "4,k40,p5", "a window of 40x40 does not fit into 36x36"),
+        ("8 4,k31,p2 G", "4,k31,p2", "a window of 31x31 does not fit into 30x30"),
         ("8 M M M M M G", "M", "a window of 2x2 does not fit into 1x1"),
         ("8,k40 G", "8,k40", "a window of 40x40 does not fit into 28x28"),
         ("8 12,d G", "12,d", "depthwise on 8 channels gives 8 or a multiple of it"),
         ("8 8,r G", "8,r", "a residual step keeps its shape: 8 channels here, stride 1"),
+        ("8 12,p1,r G", "12,p1,r", "stride 1 and padding 1 for an odd kernel of 3"),
+        ("8 8,k7,r G", "8,k7,r", "stride 1 and padding 3 for an odd kernel of 7"),
+        ("8 8,k2,r G", "8,k2,r", "stride 1 and padding 0 for an odd kernel of 2"),
+        ("8 8,p1,s2,r G", "8,p1,s2,r", "8 channels here, stride 1 and padding 1 for an odd kernel"),
         ("99999 G", "99999", "should be a number from 1 to 4096"),
     ],
 )
@@ -107,7 +165,8 @@ def test_what_is_no_small_network_is_refused_before_it_is_made(
 
 
 def test_an_empty_chain_is_refused() -> None:
-    with pytest.raises(ConfigError, match="empty"):
+    message = r'^model\.chain is empty; a small one is "8 8 M 12 12 G"\.$'
+    with pytest.raises(ConfigError, match=message):
         build_chain("  ", IMAGE, 10)
 
 

@@ -38,6 +38,7 @@ def checkpoint(record: RunRecord) -> Checkpoint:
         device="auto",
         data_dir="/data/ä",
         skip_bad=True,
+        code_sha256="0" * 64,
         data=record.data,
         environment=record.environment,
         times=Times(
@@ -73,7 +74,7 @@ def test_what_was_saved_is_loaded(tmp_path: Path, checkpoint: Checkpoint) -> Non
 
 
 REQUIRED = (
-    *("experiment", "seed", "device", "data_dir", "skip_bad"),
+    *("experiment", "seed", "device", "data_dir", "skip_bad", "code_sha256"),
     *("data", "environment", "times", "inexact"),
 )
 

@@ -1,7 +1,7 @@
 import math
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from smidgen.config import Augment, Average, Optimizer, Schedule, Train
 from smidgen.data import Dataset, TrainingBatches, TrainPart, normalize
-from smidgen.errors import ModelError
+from smidgen.errors import CheckpointError, ModelError
 from smidgen.evaluate import evaluate
 from smidgen.nets.chain import build_chain
 from smidgen.record import Epoch, Score
@@ -220,30 +220,6 @@ def test_bfloat16_computes_in_it_and_keeps_weights_as_they_are(digits: Dataset) 
     assert math.isfinite(epoch.train.loss)
 
 
-@pytest.mark.parametrize("asked", [True, False])
-def test_compilation_is_passed_on(
-    digits: Dataset, monkeypatch: pytest.MonkeyPatch, asked: bool
-) -> None:
-    compiled: list[nn.Module] = []
-    calls: list[int] = []
-
-    def compile_(network: nn.Module) -> Callable[[Tensor], Tensor]:
-        compiled.append(network)
-
-        def forward(x: Tensor) -> Tensor:
-            calls.append(len(x))
-            out: Tensor = network(x)
-            return out
-
-        return forward
-
-    monkeypatch.setattr("torch.compile", compile_)
-    network = small()
-    learn(digits, replace(PLAIN, compile=asked), network=network, images=64)
-    assert compiled == ([network] if asked else [])
-    assert calls == ([32, 32] if asked else [])
-
-
 @pytest.mark.parametrize("average", [Average(), Average(name="ema", decay=0.5)])
 def test_what_is_scored_and_returned_is_the_network_that_counts(
     digits: Dataset, average: Average
@@ -321,9 +297,9 @@ def test_a_state_names_all_that_changes(digits: Dataset) -> None:
 
 def test_a_state_of_another_training_is_refused(digits: Dataset) -> None:
     states, _, _ = states_of(digits, replace(FULL, average=Average(), batch_size=25))
-    with pytest.raises(KeyError, match="average"):
+    with pytest.raises(CheckpointError, match="average"):
         learn(digits, FULL, images=100, start=states[0])
-    with pytest.raises(RuntimeError, match="size"):
+    with pytest.raises(CheckpointError, match="size"):
         learn(digits, PLAIN, network=build_chain("5,s2 8,s2 G", (1, 28, 28), 10), start=states[0])
 
 

@@ -14,7 +14,7 @@ from smidgen.cli.arguments import (
     what_is_given,
 )
 from smidgen.cli.flags import add_experiment_flags
-from smidgen.config import Experiment
+from smidgen.config import Experiment, read_experiment
 from smidgen.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -66,7 +66,15 @@ def _add_where(parser: argparse.ArgumentParser) -> None:
         help="the folder of all runs (default: runs); no run goes over another",
     )
     parser.add_argument(
-        "--threads", type=int, metavar="N", help="CPU threads (default: torch's choice)"
+        "--threads",
+        type=int,
+        metavar="N",
+        help="CPU threads (default: one, or one for each core, whichever is faster)",
+    )
+    parser.add_argument(
+        "--form",
+        help="how steps are computed: eager, channels-last or lanes (default: auto, the fastest, "
+        "measured once for a network and then remembered)",
     )
     parser.add_argument(
         "--checkpoint-seconds",
@@ -141,10 +149,10 @@ def _run(
 
 def _resume(folder: Path, given: argparse.Namespace) -> int:
     from smidgen.cli.watch import watching
-    from smidgen.report import read_run
+    from smidgen.record import EXPERIMENT
     from smidgen.run import resume
 
-    with watching(read_run(folder).experiment, folder.name, given) as watch:
+    with watching(read_experiment(folder / EXPERIMENT), folder.name, given) as watch:
         there = what_is_given(given, "data_dir", "device", "threads", "checkpoint_seconds")
         return _tell(resume(folder, watch.listener, **there), watch)
 
@@ -152,7 +160,7 @@ def _resume(folder: Path, given: argparse.Namespace) -> int:
 def _where(given: argparse.Namespace) -> "Where":
     from smidgen.run import Where
 
-    names = ("seed", "out", "data_dir", "device", "threads", "checkpoint_seconds")
+    names = ("seed", "out", "data_dir", "device", "threads", "form", "checkpoint_seconds")
     return Where(skip_bad=given.skip_bad, **what_is_given(given, *names))
 
 

@@ -26,6 +26,10 @@ _NPZ = ("x_train", "y_train", "x_test", "y_test")
 _IDX = re.compile(r"(?:.*-)?(?P<part>train|t10k|test)-(?P<what>images|labels)[-.]idx\d-ubyte")
 
 
+class _NoLabelsError(DataError):
+    """A CSV begins with something other than labels."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Pixels:
     """Images and labels as a file has them."""
@@ -72,8 +76,17 @@ def read_arrays(files: list[Path]) -> Arrays:
 
 
 def _read_npz(path: Path) -> Arrays:
+    with path.open("rb") as file:
+        x_train, y_train, x_test, y_test = _read_members(file, path)
+    return Arrays(
+        train=_pixels(x_train, y_train, f"{path}: x_train", f"{path}: y_train"),
+        test=_pixels(x_test, y_test, f"{path}: x_test", f"{path}: y_test"),
+    )
+
+
+def _read_members(file: IO[bytes], path: Path) -> list[NDArray[Any]]:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(file) as archive:
             members = {name: f"{name}.npy" for name in _NPZ}
             missing = [name for name in _NPZ if members[name] not in archive.namelist()]
             if missing:
@@ -97,11 +110,7 @@ def _read_npz(path: Path) -> Arrays:
         raise DataError(
             f"{path} is damaged or no .npz ({type(error).__name__}: {error})."
         ) from None
-    x_train, y_train, x_test, y_test = arrays
-    return Arrays(
-        train=_pixels(x_train, y_train, f"{path}: x_train", f"{path}: y_train"),
-        test=_pixels(x_test, y_test, f"{path}: x_test", f"{path}: y_test"),
-    )
+    return arrays
 
 
 def _read_npy(stream: IO[bytes], num_bytes: int, what: str) -> NDArray[Any]:
@@ -201,18 +210,21 @@ def _idx_array(path: Path) -> NDArray[np.uint8]:
 
 
 def _read_csvs(files: list[Path]) -> Arrays:
-    train, *rest = files
-    pixels, _ = _read_csv(train)
-    if not rest:
-        return Arrays(train=pixels, test=None)
-    test, has_labels = _read_csv(rest[0], labels_may_lack=True)
-    if not has_labels:
-        return Arrays(pixels, None, (f"{rest[0].name} has no labels, so it is not used.",))
-    return Arrays(pixels, test)
+    train = _read_csv(files[0])
+    if not files[1:]:
+        return Arrays(train, None)
+    try:
+        return Arrays(train, _read_csv(files[1]))
+    except _NoLabelsError:
+        return Arrays(train, None, (f"{files[1].name} has no labels, so it is not used.",))
 
 
-def _read_csv(path: Path, *, labels_may_lack: bool = False) -> tuple[Pixels, bool]:
-    """The images of a CSV, label first, and whether it has labels (by its heading)."""
+def _read_csv(path: Path) -> Pixels:
+    """The images of a CSV, label first.
+
+    Raises:
+        _NoLabelsError: its heading begins with something else.
+    """
     labels: list[int] = []
     rows: list[NDArray[np.uint8]] = []
     width, num_bytes = None, 0
@@ -220,10 +232,8 @@ def _read_csv(path: Path, *, labels_may_lack: bool = False) -> tuple[Pixels, boo
         if number == 1 and not line[:1].isdigit():
             names = [name.strip().strip(b'"') for name in line.split(b",")]
             if names[0] != b"label":
-                if labels_may_lack:
-                    return Pixels(np.zeros((1, 1, 1, 1), np.uint8), np.zeros(1, np.int64)), False
                 said = names[0][:20].decode(errors="replace")
-                raise DataError(f"{path}: the first column is {said!r}; it must be 'label'.")
+                raise _NoLabelsError(f"{path}: the first column is {said!r}; it must be 'label'.")
             width = len(names)
             continue
         if not _NUMBERS.fullmatch(line) or _NO_NUMBER.search(line):
@@ -250,7 +260,7 @@ def _read_csv(path: Path, *, labels_may_lack: bool = False) -> tuple[Pixels, boo
         raise DataError(f"{path} has no image.")
     side = isqrt(len(rows[0]))
     images = np.stack(rows).reshape(-1, side, side, 1)
-    return Pixels(images, np.array(labels, np.int64)), True
+    return Pixels(images, np.array(labels, np.int64))
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:

@@ -98,7 +98,13 @@ def _entries(folder: Path, resolved: Path) -> Iterator[os.DirEntry[str]]:
 
 
 def _require_inside(path: Path, resolved: Path) -> None:
-    if path.is_symlink() and not path.resolve().is_relative_to(resolved):
+    if not path.is_symlink():
+        return
+    try:
+        inside = path.resolve().is_relative_to(resolved)
+    except RuntimeError:  # a loop, before Python 3.13
+        raise DataError(f"{path} is a link that leads to itself.") from None
+    if not inside:
         raise DataError(f"{path} is a link that leaves {resolved}; put the picture itself there.")
 
 

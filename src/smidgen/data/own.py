@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from smidgen.cache import cache_folder
 from smidgen.config import Data
 from smidgen.data.arrays import Arrays, Pixels, array_files, read_arrays
-from smidgen.data.cache import cache_folder
 from smidgen.data.folder import Listing, Picture, scan
 from smidgen.data.parts import Decoded, Facts, Part, TestPart
 from smidgen.data.pictures import Look, Shape, fit, in_parallel, look, most_common, pixels_at

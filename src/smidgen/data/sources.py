@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from smidgen.cache import cache_folder
 from smidgen.data.archives import read_tar_gz, read_zip
-from smidgen.data.cache import cache_folder
 from smidgen.data.decode import Contents
 from smidgen.data.download import Remote, download
 from smidgen.data.formats import decompress

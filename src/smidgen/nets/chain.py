@@ -123,7 +123,7 @@ def build_chain(text: str, input_shape: tuple[int, int, int], num_classes: int) 
                 size = _slide(size, step.kernel, step.stride, step.padding)
                 inputs = 1 if step.depthwise else channels
                 params = _more(params, (inputs * step.kernel**2 + 2) * step.channels)
-                layers.append(_block(step, channels, unchanged=size))
+                layers.append(_block(step, channels))
                 channels = step.channels
             elif isinstance(step, Pool):
                 size = _slide(size, step.side, step.side, 0)
@@ -192,7 +192,7 @@ def _slide(size: list[int], kernel: int, stride: int, padding: int) -> list[int]
     return [(side + 2 * padding - kernel) // stride + 1 for side in size]
 
 
-def _block(step: Convolution, inputs: int, unchanged: list[int]) -> nn.Module:
+def _block(step: Convolution, inputs: int) -> nn.Module:
     if step.depthwise and step.channels % inputs:
         raise ValueError(f"depthwise on {inputs} channels gives {inputs} or a multiple of it")
     layers: list[nn.Module] = [

@@ -26,6 +26,7 @@ from smidgen.record import (
     Times,
     read_record,
     read_times,
+    require_files,
 )
 from smidgen.schema import from_plain, to_plain
 
@@ -62,6 +63,7 @@ def read_run(folder: Path) -> RunFolder:
     Raises:
         RecordError: there is no run at all in the folder, or a file of it is damaged.
     """
+    require_files(folder)
     missing = []
     if (folder / RECORD).exists():
         record = read_record(folder)
@@ -98,8 +100,10 @@ def read_run(folder: Path) -> RunFolder:
 
 
 def _require_sound(record: RunRecord, path: Path) -> None:
-    """Nothing, where a page can be drawn of what the record says; whether that is true, `smidgen
-    check` tells.
+    """Nothing, where a page can be drawn of what it says; `smidgen check` tells whether it is true.
+
+    Raises:
+        RecordError: it says something that no run can.
     """
     parts = (record.data, record.profile, record.epochs, record.test, record.verdict)
     classes = len(record.data.classes)
@@ -132,7 +136,11 @@ def _numbers(plain: Any) -> Iterator[float]:
 
 
 def _require_pictures(exhibits: Arrays, path: Path, record: RunRecord | None) -> None:
-    """Nothing, where the arrays are of the forms in which a run keeps them (smidgen.exhibit)."""
+    """Nothing, where the arrays are of the forms in which a run keeps them (smidgen.exhibit).
+
+    Raises:
+        RecordError: one is not.
+    """
     nothing = np.zeros(0)
     samples, wrong = exhibits.get("samples", nothing), exhibits.get("wrong", nothing)
     labels, shares = exhibits.get("wrong_labels", nothing), exhibits.get("wrong_shares", nothing)

@@ -131,6 +131,8 @@ def _find(path: Path, where: str, patterns: Sequence[str], if_any: bool) -> list
     folders: dict[Path, None] = {}
     for pattern in patterns:
         try:
+            if pattern.count("**") > 1:  # each more is a search in each folder of the one before
+                raise ValueError
             matches = sorted(path.parent.glob(pattern))
         except (ValueError, NotImplementedError):
             raise ConfigError(

@@ -6,15 +6,22 @@ from smidgen.training.checkpoint import (
     remove_checkpoints,
     save_checkpoint,
 )
+from smidgen.training.forms import FORMS, Form, Speed, choose_form, measure_forms, why_not
 from smidgen.training.loop import Progress, State, Watch, train
 
 __all__ = [
+    "FORMS",
     "Checkpoint",
+    "Form",
     "Progress",
+    "Speed",
     "State",
     "Watch",
+    "choose_form",
     "load_checkpoint",
+    "measure_forms",
     "remove_checkpoints",
     "save_checkpoint",
     "train",
+    "why_not",
 ]

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from smidgen.config import Experiment
+from smidgen.environment import MOST_THREADS
 from smidgen.errors import CheckpointError
 from smidgen.files import write_whole
 from smidgen.record import DataRecord, Environment, Epoch, Times
@@ -37,6 +38,8 @@ class Checkpoint:
     """As it was asked for: auto, say."""
     data_dir: str | None
     skip_bad: bool
+    code_sha256: str
+    """Of the files of one's own code that the run uses; of nothing, where there is none."""
     data: DataRecord
     environment: Environment
     times: Times
@@ -47,6 +50,17 @@ class Checkpoint:
     seconds: float = 0.0
     """These three as the training's State has them; before the first step there are no tensors."""
     epochs: tuple[Epoch, ...] = ()
+
+    def __post_init__(self) -> None:
+        sound = (
+            0 <= self.seed < 2**63
+            and 1 <= self.environment.threads <= MOST_THREADS
+            and self.epoch >= 1
+            and self.batch >= 0
+            and self.seconds >= 0
+        )
+        if not sound:
+            raise ValueError("its seed, threads or place make no sense")
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, tensors: dict[str, Tensor]) -> None:

@@ -1,11 +1,13 @@
 """A network and what changes with it as it learns, one step at a time."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from smidgen.config import Train
-from smidgen.errors import ModelError
+from smidgen.errors import CheckpointError, ModelError
 from smidgen.training.average import Ema
 from smidgen.training.optimizer import build_optimizer
 
@@ -13,13 +15,15 @@ from smidgen.training.optimizer import build_optimizer
 class Learner:
     """The network, its optimizer and its running average, as the settings ask for them."""
 
-    def __init__(self, network: nn.Module, settings: Train) -> None:
+    def __init__(
+        self, network: nn.Module, settings: Train, forward: Callable[[Tensor], Tensor] | None = None
+    ) -> None:
+        """Learn through `forward`, which is `network` in whatever form; left out, the network."""
         self.network = network
         self.optimizer = build_optimizer(network, settings.optimizer)
         ema = settings.average.name == "ema"
         self.average = Ema(network, settings.average.decay) if ema else None
-        self._forward = torch.compile(network) if settings.compile else network
-        self._half = settings.precision == "bfloat16"
+        self._forward = forward or network
         self._smoothing = settings.label_smoothing
 
     @property
@@ -35,18 +39,17 @@ class Learner:
         """
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group.get("share", 1.0)
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self._half):
-            try:
-                scores = self._forward(images)
-            except (RuntimeError, ValueError) as error:
-                first = (str(error).strip() or type(error).__name__).splitlines()[0]
-                few = "more than 1 value per channel" in first  # batch norm needs a spread
-                advice = "; a larger train.batch_size helps" if few else ""
-                raise ModelError(
-                    f"the network cannot learn from a batch of {len(images)}: {first}{advice}."
-                ) from error
+        try:
+            scores = self._forward(images)
+        except (RuntimeError, ValueError) as error:
+            first = (str(error).strip() or type(error).__name__).splitlines()[0]
+            few = "more than 1 value per channel" in first  # batch norm needs a spread
+            advice = "; a larger train.batch_size helps" if few else ""
+            raise ModelError(
+                f"the network cannot learn from a batch of {len(images)}: {first}{advice}."
+            ) from error
         # On log-probabilities, too: their log-softmax is what they are.
-        loss = F.cross_entropy(scores.float(), labels, label_smoothing=self._smoothing)
+        loss = F.cross_entropy(scores, labels, label_smoothing=self._smoothing)
         self.optimizer.zero_grad()
         torch.autograd.backward(loss)
         self.optimizer.step()
@@ -69,8 +72,17 @@ class Learner:
         """Become what gave `state`.
 
         Raises:
-            KeyError, RuntimeError: it is that of another network, or of other settings.
+            CheckpointError: it is that of another network, or of other settings.
         """
+        try:
+            self._load(state)
+        except (KeyError, RuntimeError) as error:
+            first = str(error).splitlines()[0]
+            raise CheckpointError(
+                f"the checkpoint is of another network, or of other settings: {first}."
+            ) from None
+
+    def _load(self, state: dict[str, Tensor]) -> None:
         with torch.no_grad():
             for name, tensor in _tensors(self.network):
                 tensor.copy_(state[f"network.{name}"])

@@ -13,6 +13,7 @@ from smidgen.data import TrainingBatches
 from smidgen.errors import ModelError
 from smidgen.record import Epoch, Score
 from smidgen.seeds import generators, seed_all, set_generators
+from smidgen.training.forms import forward_in
 from smidgen.training.learner import Learner
 from smidgen.training.schedule import rate
 
@@ -68,20 +69,25 @@ def train(
     settings: Train,
     watch: Watch,
     start: State | None = None,
+    form: str = "eager",
 ) -> tuple[nn.Module, tuple[Epoch, ...]]:
     """The trained network (the average, where the settings ask for one) and its epochs.
 
     `network` and the images stand on one device. Everything random comes from the batches' seed:
-    dropout from torch's global generator, which is seeded for it. From `start`, the state of such a
+    dropout from torch's global generator, which is seeded for it. `form` is one of FORMS that the
+    network has here. From `start`, the state of such a
     training, it goes on to what that one would have come to, bit for bit.
 
     Raises:
         ModelError: the loss is no longer finite, or a batch is too small for a batch norm.
-        KeyError, RuntimeError: `start` is the state of another training.
+        CheckpointError: `start` is the state of another training.
     """
     device, steps_per_epoch = batches.part.labels.device, len(batches)
     peak, num_steps = settings.optimizer.lr, settings.epochs * steps_per_epoch
-    learner, epochs = Learner(network, settings), list(start.epochs) if start else []
+    channels, height, width = batches.part.images.shape[1:]
+    half = settings.precision == "bfloat16"
+    forward = forward_in(form, network, (channels, height, width), half)
+    learner, epochs = Learner(network, settings, forward), list(start.epochs) if start else []
     running = _Running(start.epoch if start else 1, steps_per_epoch, device, watch.batch)
     seed_all(batches.seed, "train")
     if start:
