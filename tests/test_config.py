@@ -104,6 +104,7 @@ def named(**changes: Any) -> Experiment:
         (Average, {"decay": 0.001}),
         (Average, {"decay": 0.999}),
         (train, {"label_smoothing": 0.999}),
+        (train, {"epochs": 10**6, "batch_size": 10**6}),
         (named, {"name": "a."}),
         (named, {"data": Data(name="x", augment=Augment(clean_epochs=1))}),
     ],
@@ -196,6 +197,7 @@ def test_the_ends_of_a_range_are_inside(make: Any, changes: dict[str, Any]) -> N
         (Average, {"decay": 1.0}, "train.average.decay is 1.0; it must be between 0 and 1."),
         (train, {"epochs": 0}, "train.epochs is 0; it must be 1 or more."),
         (train, {"batch_size": 0}, "train.batch_size is 0; it must be 1 or more."),
+        (train, {"epochs": 10**6 + 1}, "train.epochs is 1000001; it must be at most 1,000,000."),
         *(
             (
                 train,
@@ -367,6 +369,17 @@ def test_words_change_nothing_of_what_is_done() -> None:
     assert without_words(replace(said, name="b")) == named(name="b")
 
 
+def test_a_text_of_several_lines_is_written_in_one() -> None:
+    assert 'text = "One.\\nTwo."\n' in format_experiment(named(analysis="One.\nTwo."))
+
+
+def test_what_nests_too_deeply_is_refused() -> None:
+    with pytest.raises(
+        ConfigError, match=r"^it nests lists or tables too deeply to be an experiment\.$"
+    ):
+        parse_experiment("name = " + "[" * 100_000)
+
+
 def test_a_text_as_long_as_is_allowed_is_read() -> None:
     longest = SMALL + "#" * ((1 << 18) - len(SMALL))
     assert parse_experiment(longest) == parse_experiment(SMALL)
@@ -382,6 +395,10 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         read_experiment(tmp_path / "none.toml")
     with pytest.raises(ConfigError, match="cannot be read"):
         read_experiment(tmp_path)
+    wrong = tmp_path / "wrong.toml"
+    wrong.write_text(SMALL.replace("epochs = 3", "epochs = 0"))
+    with pytest.raises(ConfigError, match=rf"^{wrong}: train\.epochs is 0; it must be 1 or more"):
+        read_experiment(wrong)
     binary = tmp_path / "binary.toml"
     binary.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match=r"binary.toml is not a text in UTF-8"):

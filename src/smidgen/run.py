@@ -332,6 +332,7 @@ def _train(
         mean=data.mean,
         std=data.std,
         seed=job.checkpoint.seed,
+        kernels=job.checkpoint.environment.form == "lanes",
     )
     with noted_signals() as stopped:
         keeper = Keeper(job.folder, job.checkpoint, every, stopped)

@@ -156,6 +156,19 @@ def test_report_writes_a_page_where_it_is_told(
     assert page.is_file()
 
 
+def test_report_of_two_runs_compares_them_and_says_what_is_missing(
+    finished_folder: Path, spoilable: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    (spoilable / "weights.safetensors").unlink()
+    folders = [str(finished_folder), str(spoilable)]
+    assert main(["report", *folders, "--out", str(tmp_path / "both")]) == 0
+    *missing, line = capsys.readouterr().out.splitlines()
+    assert missing == [f"{spoilable}: The folder holds no weights, so no filters are shown."]
+    page = Path(line.removeprefix("report: "))
+    assert page.parent == tmp_path / "both"
+    assert page.is_file()
+
+
 # ------------------------------------------------------------------------------------- quickstart
 
 Started = list[tuple[Experiment, Dataset]]

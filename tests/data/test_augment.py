@@ -6,7 +6,7 @@ from torch import Tensor
 
 from smidgen.config import Augment
 from smidgen.data import augment, normalize
-from smidgen.data.augment import warp
+from smidgen.data.augment import inverse_map, sample
 
 FULL = Augment(rotate=20, translate=0.2, scale=0.2, shear=0.3)
 
@@ -21,7 +21,8 @@ def warped(images: Tensor, **changes: float) -> Tensor:
     rest = {"angle": 0.0, "scale": 1.0, "shear": 0.0, "right": 0.0, "down": 0.0}
     values = {**rest, **changes}
     angle, scale, shear, right, down = (torch.full((len(images),), values[n]) for n in rest)
-    return warp(images.float(), angle, scale, shear, right, down)
+    maps = inverse_map(angle, scale, shear, right, down, images.shape[2], images.shape[3])
+    return sample(images.float(), maps)
 
 
 def assert_close(got: Tensor, wanted: Tensor) -> None:
@@ -160,7 +161,8 @@ def test_an_edge_is_continued_where_it_is_no_background() -> None:
     assert_close(changed, white)
     ramp = torch.arange(5.0).view(1, 1, 1, 5).expand(1, 1, 4, 5)
     angle, scale, shear, right, down = torch.tensor([0.0, 1.0, 0.0, 2.0, 0.0]).view(5, 1)
-    shifted = warp(ramp, angle, scale, shear, right, down, background="edge")
+    maps = inverse_map(angle, scale, shear, right, down, 4, 5)
+    shifted = sample(ramp, maps, background="edge")
     assert_close(shifted[0, 0, 2], torch.tensor([0, 0, 0, 1, 2]))
 
 

@@ -1,5 +1,6 @@
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from smidgen.config import Augment
 from smidgen.data import TestPart, TrainingBatches, TrainPart, ordered_batches
 
-PLAIN = {"mean": (0.0,), "std": (1 / 255,)}  # normalization that leaves pixels as they are
+PLAIN: dict[str, Any] = {"mean": (0.0,), "std": (1 / 255,)}  # leaves pixels as they are
 
 
 def numbered(count: int) -> TrainPart:

@@ -84,6 +84,17 @@ def test_without_openmp_it_is_compiled_all_the_same(
     assert library("network.cpp", FLAGS).lanes_width() in (4, 8, 16)
 
 
+def test_what_cannot_be_loaded_is_compiled_without_openmp(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = (
+        'case "$*" in *-dM*) ;; *fopenmp*) for last; do :; done; echo junk >"$last"; exit;; esac\n'
+        'exec c++ "$@"'
+    )
+    own_compiler(tmp_path, monkeypatch, script)
+    assert library("network.cpp", FLAGS).lanes_width() in (4, 8, 16)
+
+
 def test_a_compiler_that_does_not_end_is_a_reason(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

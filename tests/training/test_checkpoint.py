@@ -58,6 +58,37 @@ def small(checkpoint: Checkpoint) -> Checkpoint:
     return replace(checkpoint, epochs=(), inexact=(), times=Times(started=""))
 
 
+def test_the_ends_of_what_makes_sense_are_inside(small: Checkpoint) -> None:
+    for threads, seed in ((1, 0), (1024, 2**63 - 1)):
+        environment = replace(small.environment, threads=threads)
+        made = replace(small, environment=environment, seed=seed, epoch=1, batch=0, seconds=0.0)
+        assert (made.seed, made.environment.threads) == (seed, threads)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"seed": seed} for seed in (-1, 2**63)),
+        *({"threads": threads} for threads in (0, 1025)),
+        {"epoch": 0},
+        {"batch": -1},
+        {"seconds": -0.5},
+        {"seconds": float("nan")},
+    ],
+)
+def test_a_place_that_makes_no_sense_is_refused(small: Checkpoint, change: dict[str, Any]) -> None:
+    if "threads" in change:
+        change = {"environment": replace(small.environment, **change)}
+    with pytest.raises(ValueError, match=r"^its seed, threads or place make no sense$"):
+        replace(small, **change)
+
+
+def test_what_is_no_number_in_json_is_never_written(tmp_path: Path, small: Checkpoint) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        save_checkpoint(tmp_path, replace(small, seconds=float("inf")), TENSORS)
+    assert names(tmp_path) == []
+
+
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
@@ -220,7 +251,9 @@ def test_two_damaged_ones_are_an_error_that_names_both(
     for name in names(tmp_path):
         path = tmp_path / name
         path.write_bytes(change(path.read_bytes()))
-    with pytest.raises(CheckpointError, match=r"last.checkpoint is .*previous.checkpoint is "):
+    with pytest.raises(
+        CheckpointError, match=r"last\.checkpoint is .*says\. /.*previous\.checkpoint is "
+    ):
         load_checkpoint(tmp_path)
 
 

@@ -34,15 +34,24 @@ def augment(
 ) -> Tensor:
     """The images, each rotated, scaled, sheared and shifted by its own draw from `generator`.
 
+    The result is float32 on the scale of raw pixels, (batch, channels, height, width) like the
+    uint8 images: what comes in from outside is the set's `background`, for black ones raw 0, which
+    it would not be after normalization. Settings that are all 0 give the images back unchanged.
+    """
+    maps = draw_maps(settings, len(images), images.shape[2], images.shape[3], generator)
+    return images if maps is None else sample(images.float(), maps, background)
+
+
+def draw_maps(
+    settings: Augment, count: int, height: int, width: int, generator: torch.Generator
+) -> Tensor | None:
+    """An `inverse_map` (count, 2, 3) for each of `count` images, drawn from `generator`.
+
     Draws are uniform between the settings' limits, on the CPU whatever the images' device, so the
-    same generator gives the same changes everywhere. The result is float32 on the scale of raw
-    pixels, (batch, channels, height, width) like the uint8 images: what comes in from outside is
-    the set's `background`, for black ones raw 0, which it would not be after normalization.
-    Settings that are all 0 give the images back unchanged, and draw nothing.
+    same generator gives the same changes everywhere. Settings that are all 0 draw nothing: None.
     """
     if not (settings.rotate or settings.translate or settings.scale or settings.shear):
-        return images
-    height, width = images.shape[-2:]
+        return None
     limits = torch.tensor(
         [
             math.radians(settings.rotate),
@@ -52,27 +61,26 @@ def augment(
             settings.translate * height,
         ]
     )
-    draws = (torch.rand(len(images), 5, generator=generator) * 2 - 1) * limits
+    draws = (torch.rand(count, 5, generator=generator) * 2 - 1) * limits
     angle, growth, shear, right, down = draws.unbind(1)
-    return warp(images.float(), angle, 1 + growth, shear, right, down, background)
+    return inverse_map(angle, 1 + growth, shear, right, down, height, width)
 
 
-def warp(
-    images: Tensor,
+def inverse_map(
     angle: Tensor,
     scale: Tensor,
     shear: Tensor,
     right: Tensor,
     down: Tensor,
-    background: Background = "black",
+    height: int,
+    width: int,
 ) -> Tensor:
-    """The float images, sampled bilinearly after p -> R(angle) K(shear) scale p + (right, down).
+    """Where a pixel of p -> R(angle) K(shear) scale p + (right, down) comes from: (batch, 2, 3).
 
     p is a pixel's place from the image's centre, x to the right and y downwards, so angles (in
     radians) turn clockwise on the screen; K shifts x by shear * y; right and down are pixels. All
-    five are (batch,), on the CPU. Beyond the border lies the background.
+    five are (batch,). The map is in the units of affine_grid without aligned corners.
     """
-    height, width = images.shape[-2:]
     sin, cos = angle.sin(), angle.cos()
     # grid_sample wants the place in the input for each place in the output: the inverse map M,
     xx, xy = (cos + shear * sin) / scale, (sin - shear * cos) / scale
@@ -83,8 +91,12 @@ def warp(
         torch.stack([xx, xy * (height / width), x0 * (2 / width)], 1),
         torch.stack([yx * (width / height), yy, y0 * (2 / height)], 1),
     ]
-    theta = torch.stack(rows, 1).to(images.device)  # (batch, 2, 3)
-    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+    return torch.stack(rows, 1)
+
+
+def sample(images: Tensor, maps: Tensor, background: Background = "black") -> Tensor:
+    """The float images, each sampled bilinearly through its map; beyond lies the background."""
+    grid = F.affine_grid(maps.to(images.device), list(images.shape), align_corners=False)
     return F.grid_sample(
         images, grid, mode="bilinear", padding_mode=_PADDING[background], align_corners=False
     )

@@ -54,11 +54,16 @@ def library(source: str, extra: tuple[str, ...] = ()) -> ctypes.CDLL:
             for target in _TARGETS:
                 command = [*compiler, *_FLAGS, *target, *extra]
                 try:
-                    return ctypes.CDLL(str(_compiled(command, source, folder, deadline)))
+                    path = _compiled(command, source, folder, deadline)
                 except subprocess.CalledProcessError as error:
                     last = f"{compiler[0]} fails: {_first_line(error.stderr)}"
+                    continue
                 except subprocess.TimeoutExpired:
                     raise Unsupported(f"{compiler[0]} takes more than two minutes") from None
+                try:
+                    return ctypes.CDLL(str(path))
+                except OSError as error:  # OpenMP's own library is not there, perhaps
+                    last = f"what {compiler[0]} makes cannot be loaded: {error}"
     except (OSError, SmidgenError, ValueError) as error:
         raise Unsupported(f"the kernels cannot be made: {error}") from None
     raise Unsupported(last or "there is no C++ compiler (c++, g++ or clang++, or one in CXX)")

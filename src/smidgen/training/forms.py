@@ -28,7 +28,7 @@ FORMS = ("eager", "channels-last", "lanes")
 Shape = tuple[int, int, int]
 
 _TURNS = 2  # the better one counts: other work on the machine only ever slows
-_FEW_IMAGES = 200_000  # in all epochs: over before a choice has paid
+_FEW_IMAGES = 50_000  # in all epochs: over before a choice has paid
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,6 +1,6 @@
 """Images a second of whole training loops, with the kernels and without, side by side.
 
-    OMP_WAIT_POLICY=passive taskset -c 1 python tests/lanes/speed.py [--pairs 7] [network ...]
+    python benchmarks/train_speed.py [--threads 1] [--pairs 7] [--json FILE] [network ...]
 
 `plain` is the loop of most notebooks: Pillow turns and shifts each image, a DataLoader collects
 them, the loss is printed at every step. The others take smidgen's steps. All learn from batches of
@@ -10,10 +10,19 @@ the most. The peak is that of torch's float32 matrix product in this process, me
 
 import argparse
 import io
+import itertools
+import json
 import random
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from smidgen.startup import settle_threads
+
+settle_threads()
 
 import numpy as np
 import torch
@@ -23,13 +32,14 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from smidgen.config import Augment, Average, Optimizer, Train
-from smidgen.data.augment import augment, normalize
-from smidgen.lanes import lanes_for, prepare
+from smidgen.data import TrainingBatches, TrainPart
 from smidgen.nets.chain import build_chain
 from smidgen.nets.reference import REFERENCE
+from smidgen.training.forms import FORMS, forward_in
 from smidgen.training.learner import Learner
 
 NETWORKS = ("default", *REFERENCE)
+SHOWN = ("plain", "eager", "channels-last bfloat16", "lanes", "lanes bfloat16")
 BATCH, MEAN, STD = 128, 0.1307, 0.3081
 SETTINGS = Augment(rotate=10, translate=0.1)
 GENERATOR = np.random.default_rng(0)
@@ -91,42 +101,21 @@ def plain(name: str) -> Callable[[], None]:
     return step
 
 
-def eager(name: str) -> Callable[[], None]:
-    learner, generator = Learner(build(name).train(), TRAIN), torch.Generator().manual_seed(0)
-
-    def step() -> None:
-        chosen = torch.randint(0, len(IMAGES), (BATCH,), generator=generator)
-        images = augment(IMAGES.index_select(0, chosen), SETTINGS, generator)
-        images = normalize(images, (MEAN,), (STD,))
-        learner.step(images, TARGETS.index_select(0, chosen), 0.01)
-
-    return step
-
-
-def lanes(name: str, half: bool, threads: int) -> Callable[[], None]:
-    network, generator = build(name).train(), torch.Generator().manual_seed(0)
-    learner = Learner(network, TRAIN)
-    learner._forward = lanes_for(network, (1, 28, 28), threads=threads, half=half)
-
-    def step() -> None:
-        chosen = torch.randint(0, len(IMAGES), (BATCH,), generator=generator)
-        maps = random_maps(BATCH, generator)
-        images = prepare(IMAGES, chosen, maps, mean=(MEAN,), std=(STD,), threads=threads)
-        learner.step(images, TARGETS.index_select(0, chosen), 0.01)
-
-    return step
-
-
-def random_maps(count: int, generator: torch.Generator) -> Tensor:
-    """As `smidgen.data.augment.warp` makes them, for square images."""
-    limits = torch.tensor([np.radians(SETTINGS.rotate), 0, 0, 2.8, 2.8], dtype=torch.float32)
-    draws = (torch.rand(count, 5, generator=generator) * 2 - 1) * limits
-    angle, growth, shear, right, down = draws.unbind(1)
-    sin, cos, scale = angle.sin(), angle.cos(), 1 + growth
-    xx, xy = (cos + shear * sin) / scale, (sin - shear * cos) / scale
-    yx, yy = -sin / scale, cos / scale
-    x0, y0 = -(xx * right + xy * down), -(yx * right + yy * down)
-    return torch.stack([xx, xy, x0 / 14, yx, yy, y0 / 14], 1).view(count, 2, 3)
+def own(name: str, form: str, half: bool) -> Callable[[], None]:
+    """Smidgen's loop: its batches, and its step in one form."""
+    network, part = build(name).train(), TrainPart(IMAGES, TARGETS)
+    learner = Learner(network, TRAIN, forward_in(form, network, (1, 28, 28), half))
+    batches = TrainingBatches(
+        part=part,
+        batch_size=BATCH,
+        augment=SETTINGS,
+        mean=(MEAN,),
+        std=(STD,),
+        seed=0,
+        kernels=form == "lanes",
+    )
+    fed = (batch for epoch in itertools.count(1) for batch in batches.epoch(epoch))
+    return lambda: learner.step(*next(fed), 0.01) and None
 
 
 def macs(network: nn.Module) -> int:
@@ -163,40 +152,66 @@ def rate(step: Callable[[], None], seconds: float) -> float:
     return done / passed
 
 
+def measure(name: str, pairs: int, seconds: float) -> dict[str, Any]:
+    """What `name` gives in each variant, by turns."""
+    variants = {"plain": plain(name)}
+    for form in FORMS:
+        variants |= {form: own(name, form, False), f"{form} bfloat16": own(name, form, True)}
+    matrix, work = torch.randn(1536, 1536), 6 * macs(build(name))  # 2 forward, 4 backward
+    rates: dict[str, list[float]] = {variant: [] for variant in variants}
+    peaks = []
+    for step in variants.values():
+        rate(step, 0.1)
+    for _ in range(pairs):
+        peaks.append(peak(matrix))
+        for variant, step in variants.items():
+            rates[variant].append(rate(step, seconds))
+    found: dict[str, Any] = {"macs": work // 6, "peak_gflops": statistics.median(peaks) / 1e9}
+    for variant, each in rates.items():
+        times = [r / p for r, p in zip(each, rates["plain"], strict=True)]
+        found[variant] = {
+            "images_per_second": round(statistics.median(each)),
+            "least": round(min(each)),
+            "most": round(max(each)),
+            "times_plain": round(statistics.median(times), 2),
+            "times_least": round(min(times), 2),
+            "times_most": round(max(times), 2),
+            "share_of_peak": round(
+                statistics.median(r * work / p for r, p in zip(each, peaks, strict=True)), 3
+            ),
+        }
+    return found
+
+
+def table(found: dict[str, Any]) -> str:
+    """Markdown: images a second, times the plain loop, share of the peak."""
+    lines = ["| network | " + " | ".join(SHOWN) + " |", "|---|" + "---|" * len(SHOWN)]
+    for name, variants in found.items():
+        cells = [
+            f"{v['images_per_second']:,} ({v['times_plain']:.1f}x, {v['share_of_peak']:.0%})"
+            for v in (variants[variant] for variant in SHOWN)
+        ]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("networks", nargs="*", default=NETWORKS)
     parser.add_argument("--pairs", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=0.4)
+    parser.add_argument("--seconds", type=float, default=0.3)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--json", type=Path, help="where to write all figures")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
+    found = {}
     for name in given.networks:
-        variants = {
-            "plain": plain(name),
-            "eager": eager(name),
-            "lanes": lanes(name, False, given.threads),
-            "lanes half": lanes(name, True, given.threads),
-        }
-        matrix, work = torch.randn(1536, 1536), 6 * macs(build(name))  # 2 forward, 4 backward
-        rates: dict[str, list[float]] = {variant: [] for variant in variants}
-        peaks = []
-        for step in variants.values():
-            rate(step, 0.1)
-        for _ in range(given.pairs):
-            peaks.append(peak(matrix))
-            for variant, step in variants.items():
-                rates[variant].append(rate(step, given.seconds))
-        print(f"{name}: {work / 6:,.0f} MACs, peak {statistics.median(peaks) / 1e9:.0f} GFLOP/s")
-        for variant, found in rates.items():
-            times = [r / p for r, p in zip(found, rates["plain"], strict=True)]
-            share = statistics.median(r * work / p for r, p in zip(found, peaks, strict=True))
-            print(
-                f"   {variant:11}{statistics.median(found):8,.0f} [{min(found):,.0f} .. "
-                f"{max(found):,.0f}]  {statistics.median(times):5.2f} x plain "
-                f"[{min(times):.2f} .. {max(times):.2f}]  {share:4.0%} of peak",
-                flush=True,
-            )
+        found[name] = measure(name, given.pairs, given.seconds)
+        print(f"{name} done", file=sys.stderr, flush=True)
+        if given.json:
+            facts = {"threads": given.threads, "batch_size": BATCH, "pairs": given.pairs}
+            given.json.write_text(json.dumps(facts | {"networks": found}, indent=1) + "\n")
+    print(table(found))
 
 
 if __name__ == "__main__":
