@@ -2,13 +2,14 @@
 # make test:       set everything up, run the quick tests
 # make check:      format, lint, types, imports and the quick tests: what CI runs
 # make slow:       the long tests, real trainings among them: what CI runs after that
+# make coverage:   the quick tests, and how many lines they reach: 90 % at least
 # make notebook:   start Jupyter on the notebooks
 # make notebooks:  run each notebook from its text and write it again, outputs included
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: quickstart test check slow lock notebook notebooks
+.PHONY: quickstart test check slow coverage lock notebook notebooks
 
 quickstart: .venv/ready
 	$(BIN)/smidgen quickstart
@@ -25,6 +26,10 @@ check: .venv/ready
 
 slow: .venv/ready
 	$(BIN)/pytest -m slow
+
+coverage: .venv/ready
+	$(BIN)/coverage run --source=smidgen -m pytest -q
+	$(BIN)/coverage report --fail-under=90
 
 notebook: .venv/notebook
 	$(BIN)/jupyter lab notebooks

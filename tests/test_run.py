@@ -42,10 +42,11 @@ from smidgen.errors import (
 )
 from smidgen.files import held
 from smidgen.listener import Listener
+from smidgen.nets import build
 from smidgen.predicting import predict
 from smidgen.record import Epoch, RunRecord, format_epoch, read_record, read_times
 from smidgen.run import Outcome, Where, find_stopped, resume, run
-from smidgen.training import State
+from smidgen.training import State, why_not
 
 
 @pytest.fixture
@@ -576,6 +577,47 @@ def test_an_edited_experiment_is_refused_and_other_words_about_it_are_not(
     outcome = resume(stopped)
     assert outcome.record is not None
     assert outcome.record.experiment == experiment
+
+
+@pytest.mark.usefixtures("no_report")
+@pytest.mark.parametrize("form", ["channels-last", "lanes"])
+def test_a_run_goes_on_in_the_form_that_it_began_in(
+    tiny: Experiment, tmp_path: Path, stop: Stop, form: str
+) -> None:
+    if (reason := why_not(form, build(tiny.model, (1, 28, 28), 10), (1, 28, 28))) is not None:
+        pytest.skip(reason)
+    experiment = altered(tiny, tmp_path)
+    where = Where(out=tmp_path, threads=1, form=form)
+    whole = run(experiment, replace(where, out=tmp_path / "whole"))
+    stop(7, signal.SIGTERM)
+    with pytest.raises(Interrupted) as stopped:
+        run(experiment, where)
+    stop(0, 0)
+    assert stopped.value.folder is not None
+    outcome = resume(stopped.value.folder)
+    assert whole.folder is not None
+    assert outcome.folder is not None
+    assert contents(outcome.folder) == contents(whole.folder)
+    assert outcome.record is not None
+    assert outcome.record.environment.form == form
+    assert f"--form {form}" in outcome.record.command
+    assert outcome.record.inexact == ()
+
+
+@pytest.mark.usefixtures("no_report")
+def test_a_form_that_is_gone_is_said(
+    tiny: Experiment, tmp_path: Path, stop: Stop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop(7, signal.SIGTERM)
+    with pytest.raises(Interrupted) as stopped:
+        run(altered(tiny, tmp_path), Where(out=tmp_path, threads=1, form="channels-last"))
+    stop(0, 0)
+    assert stopped.value.folder is not None
+    monkeypatch.setattr(module, "why_not", lambda *_: "it is gone")
+    outcome = resume(stopped.value.folder)
+    assert outcome.record is not None
+    (said,) = outcome.record.inexact
+    assert "form eager instead of channels-last" in said
 
 
 @pytest.mark.usefixtures("no_report")

@@ -13,7 +13,7 @@ from smidgen.cli import main
 
 COMMANDS = [
     *("quickstart", "summary", "train", "check", "report", "predict"),
-    *("readme", "audit", "init", "data"),
+    *("bench", "readme", "audit", "init", "data"),
 ]
 
 TRAIN_FLAGS = """

@@ -19,7 +19,7 @@ from types import FrameType
 from typing import NoReturn
 
 from smidgen import __version__
-from smidgen.cli import data, pages, report, train
+from smidgen.cli import bench, data, pages, report, train
 from smidgen.cli.arguments import (
     add_data_dir,
     add_device,
@@ -91,6 +91,7 @@ def _parser() -> Parser:
     summary.add_argument("--json", action="store_true", help="the same as data")
 
     train.add(commands)
+    bench.add(commands)
 
     check = commands.add_parser(
         "check", help="repeat a run's verdict from its weights, and hold both against its record"

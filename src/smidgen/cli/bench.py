@@ -1,0 +1,78 @@
+"""The command that times training steps."""
+
+import argparse
+import json
+from typing import Any
+
+from smidgen.cli.arguments import (
+    add_data_dir,
+    add_device,
+    add_target,
+    chosen_experiment,
+    what_is_given,
+)
+from smidgen.cli.flags import add_experiment_flags
+
+
+def add(commands: Any) -> None:
+    """Add the command to the parser's."""
+    parser = commands.add_parser(
+        "bench",
+        help="show how fast this machine trains a network, in each form",
+        description="Time training steps on random images in memory: images a second in each form "
+        "and number of threads, the share of the machine's own float32 matrix product that their "
+        "arithmetic reaches, and what the experiment will take.",
+    )
+    parser.set_defaults(command=_bench)
+    add_target(parser)
+    parser.add_argument(
+        "--threads", type=int, nargs="+", metavar="N", help="CPU threads (default: 1 and all)"
+    )
+    parser.add_argument(
+        "--batch-sizes",
+        type=int,
+        nargs="+",
+        metavar="N",
+        help="images in a step (default: the experiment's)",
+    )
+    parser.add_argument("--seconds", type=float, metavar="S", help="for each row (default: 0.5)")
+    parser.add_argument("--json", action="store_true", help="the same as data")
+    add_data_dir(parser)
+    add_device(parser)
+    add_experiment_flags(parser)
+
+
+def _bench(given: argparse.Namespace) -> int:
+    from smidgen.bench import bench
+    from smidgen.data import load
+    from smidgen.errors import UnavailableError
+    from smidgen.report import seconds
+    from smidgen.schema import to_plain
+
+    experiment = chosen_experiment(given)
+    flags = what_is_given(given, "threads", "batch_sizes", "device", "seconds")
+    try:
+        num_images = len(load(experiment.data, folder=given.data_dir).train)
+    except UnavailableError:
+        num_images = 60_000  # nothing of the images is needed but their number
+    found = bench(experiment, num_images, **flags)
+    if given.json:
+        print(json.dumps(to_plain(found), indent=1))
+        return 0
+    print(f"{'form':<14}{'threads':>8}{'batch':>7}{'images/s':>11}{'of peak':>9}{'epoch':>12}")
+    for row in found.rows:
+        print(
+            f"{row.form:<14}{row.threads:>8}{row.batch_size:>7}{row.images_per_second:>11,.0f}"
+            f"{row.share_of_peak:>9.0%}{seconds(row.epoch_seconds):>12}"
+        )
+    for form, reason in found.left_out.items():
+        print(f"{form} is not used, since {reason}")
+    peaks = ", ".join(f"{peak:,.0f} with {n}" for n, peak in found.peak_gflops.items())
+    print(f"peak: the float32 matrix product's GFLOP/s: {peaks} threads")
+    best, epochs = found.rows[0], experiment.train.epochs
+    print(
+        f"{epochs} epochs of {num_images:,} images take {seconds(epochs * best.epoch_seconds)} of "
+        f"steps in the form {best.form} with threads: {best.threads}; making the batches and "
+        "validation come on top"
+    )
+    return 0
