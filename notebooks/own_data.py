@@ -114,7 +114,7 @@ experiment = Experiment(
 )
 
 # %%
-from smidgen.run import prepare
+from smidgen.stages import prepare
 
 network, profile = prepare(experiment)
 print(smidgen.summary(profile))

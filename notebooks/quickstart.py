@@ -52,7 +52,7 @@ print(smidgen.format_experiment(experiment))
 # network over its budget would stop here.
 
 # %%
-from smidgen.run import prepare
+from smidgen.stages import prepare
 
 network, profile = prepare(experiment)
 print(smidgen.summary(profile))

@@ -53,7 +53,8 @@ from smidgen import (
     Train,
 )
 from smidgen.report import percent, read_run, write_comparison
-from smidgen.run import Outcome, prepare
+from smidgen.run import Outcome
+from smidgen.stages import prepare
 
 EPOCHS, ACCURACY = {"digits": (20, 0.97), "mnist": (12, 0.993)}[DATA]
 budget = Budget(max_params=7_999, max_epochs=EPOCHS, min_accuracy=ACCURACY)

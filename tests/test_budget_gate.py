@@ -20,7 +20,8 @@ from smidgen.data import Dataset, TrainPart, load
 from smidgen.errors import SmidgenError
 from smidgen.profiling import profile
 from smidgen.record import RunRecord, _seal, format_epoch, format_record, read_record
-from smidgen.run import Where, prepare, run
+from smidgen.run import Where, run
+from smidgen.stages import prepare
 
 # ------------------------------------------------------------- limits, at and beside their figures
 

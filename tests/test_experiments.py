@@ -6,7 +6,7 @@ from smidgen.config import format_experiment, read_experiment
 from smidgen.errors import ConfigError
 from smidgen.experiments import find_experiment, known_experiments
 from smidgen.nets import REFERENCE
-from smidgen.run import prepare
+from smidgen.stages import prepare
 
 FOLDER = Path(__file__).parents[1] / "experiments"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.toml"))

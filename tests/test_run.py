@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import pytest
 from PIL import Image
 
-from smidgen import keeper
+from smidgen import keeper, stages
 from smidgen import run as module
 from smidgen.cli import main
 from smidgen.config import (
@@ -188,7 +188,7 @@ def test_looks_at_the_test_set_are_counted(
     tiny: Experiment, digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks = []
-    score = module.score
+    score = stages.score
 
     def counted(network: Any, data: Dataset, part: Any) -> Any:
         looks.append(part is data.test)
@@ -317,7 +317,7 @@ def test_a_network_that_does_not_fit_its_classes_is_an_error(
     from torch import nn
 
     wide = nn.Sequential(nn.Flatten(), nn.Linear(784, 11))
-    monkeypatch.setattr(module, "build", lambda *_: wide)
+    monkeypatch.setattr(stages, "build", lambda *_: wide)
     with pytest.raises(ModelError, match=r"returns \(batch, 11\); it must return \(batch, 10\)"):
         run(tiny, Where(out=tmp_path / "runs"))
     assert not (tmp_path / "runs").exists()

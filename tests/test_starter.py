@@ -9,7 +9,7 @@ from smidgen.cli import main
 from smidgen.config import read_experiment
 from smidgen.errors import ConfigError, SmidgenError
 from smidgen.report.readme import is_stale
-from smidgen.run import prepare
+from smidgen.stages import prepare
 from smidgen.starter import write_starter
 
 

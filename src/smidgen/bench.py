@@ -11,7 +11,7 @@ from smidgen.config import Experiment
 from smidgen.data import describe
 from smidgen.environment import settle
 from smidgen.errors import ConfigError
-from smidgen.run import prepare
+from smidgen.stages import prepare
 from smidgen.training import FORMS, measure_forms, why_not
 
 PASSES = 3  # forward once, backward twice: the gradients of inputs and of weights

@@ -27,7 +27,8 @@ from smidgen.record import (
     read_times,
 )
 from smidgen.restore import restore
-from smidgen.run import Where, data_record, run, score
+from smidgen.run import Where, run
+from smidgen.stages import data_record, score
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,13 +1,22 @@
 """What is kept of a run while it goes on, so that nothing of it is lost when it is stopped."""
 
+import hashlib
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
-from smidgen.errors import Interrupted
-from smidgen.files import append_line, write_whole
-from smidgen.record import METRICS, Epoch, Times, format_epoch
+from smidgen.config import (
+    Experiment,
+    format_experiment,
+    is_file,
+    read_experiment,
+    without_words,
+)
+from smidgen.errors import CheckpointError, Interrupted
+from smidgen.files import append_line, ensure_folder, write_whole
+from smidgen.nets import sources
+from smidgen.record import EXPERIMENT, METRICS, Environment, Epoch, Times, format_epoch
 from smidgen.training import Checkpoint, State, save_checkpoint
 
 SHARE = 0.02  # of the time may go into checkpoints
@@ -87,3 +96,61 @@ class Keeper:
         self._saved = time.perf_counter()
         self._cost = self._saved - now
         self._spent += self._cost
+
+
+def movable(experiment: Experiment) -> Experiment:
+    """The experiment with a module of one's own where the run's folder keeps it."""
+    file = experiment.model.file
+    if file is None:
+        return experiment
+    return replace(experiment, model=experiment.model.with_file(Path(file.name)))
+
+
+def keep_experiment(experiment: Experiment, folder: Path) -> None:
+    """Write the experiment's files: a module of one's own as it is now, with what it imports."""
+    if (file := experiment.model.file) is not None:
+        for path in sources(file):
+            ensure_folder((folder / path).parent)
+            write_whole(folder / path, (file.parent / path).read_bytes())
+    write_whole(folder / EXPERIMENT, format_experiment(movable(experiment)))
+
+
+def digest_of_code(experiment: Experiment) -> str:
+    """The SHA-256 of the files of one's own code that `experiment` runs."""
+    digest = hashlib.sha256()
+    if (file := experiment.model.file) is not None:
+        for path in sources(file):
+            digest.update((file.parent / path).read_bytes())
+    module = (experiment.data.transforms or "").rpartition(":")[0]
+    if module.endswith(".py") and is_file(Path(module)):
+        digest.update(Path(module).read_bytes())
+    return digest.hexdigest()
+
+
+def require_unchanged(checkpoint: Checkpoint, experiment: Experiment, folder: Path) -> None:
+    """Nothing, where experiment and code are those that the run began with, whatever the words."""
+    if digest_of_code(experiment) != checkpoint.code_sha256:
+        raise CheckpointError(
+            f"the code of the network or of the transforms of {folder} was changed since the run "
+            "began; begin another run with it, or bring the original back."
+        )
+    there = read_experiment(folder / EXPERIMENT)
+    if without_words(there) != without_words(experiment):
+        raise CheckpointError(
+            f"{folder / EXPERIMENT} was changed since the run began; train it as a run of its own, "
+            "or bring the original back."
+        )
+
+
+def why_inexact(checkpoint: Checkpoint, now: Environment) -> tuple[str, ...]:
+    """Why a run that goes on from `checkpoint` is not what it would have been, in a sentence."""
+    before = checkpoint.environment
+    changes = [
+        f"{field.name} {new} instead of {old}"
+        for field in fields(Environment)
+        if (new := getattr(now, field.name)) != (old := getattr(before, field.name))
+    ]
+    if not changes:
+        return ()
+    place = f"epoch {checkpoint.epoch}, after batch {checkpoint.batch}"
+    return (f"Resumed in {place}, with {', '.join(changes)}: not exact.",)

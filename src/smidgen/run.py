@@ -5,7 +5,7 @@ import shlex
 import signal
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,23 +19,23 @@ from smidgen.config import (
     Experiment,
     beside,
     format_experiment,
-    is_file,
     parse_experiment,
-    read_experiment,
-    without_words,
 )
-from smidgen.data import Dataset, Part, TrainingBatches, load
-from smidgen.data import describe as describe_data
+from smidgen.data import Dataset, TrainingBatches, load
 from smidgen.environment import MOST_THREADS, describe, settle
 from smidgen.errors import BusyError, CheckpointError, ConfigError, DataError, Interrupted
-from smidgen.evaluate import evaluate
 from smidgen.exhibit import exhibits
-from smidgen.files import ensure_folder, held, new_folder, remove_parts, write_whole
+from smidgen.files import held, new_folder, remove_parts, write_whole
 from smidgen.interrupt import noted_signals
-from smidgen.keeper import Keeper
+from smidgen.keeper import (
+    Keeper,
+    digest_of_code,
+    keep_experiment,
+    movable,
+    require_unchanged,
+    why_inexact,
+)
 from smidgen.listener import Listener
-from smidgen.nets import build, sources
-from smidgen.profiling import check_output, profile
 from smidgen.record import (
     EXHIBITS,
     EXPERIMENT,
@@ -44,10 +44,7 @@ from smidgen.record import (
     SCHEMA,
     TIMES,
     WEIGHTS,
-    DataRecord,
-    Environment,
     Epoch,
-    Evaluation,
     Profile,
     RunRecord,
     Score,
@@ -58,6 +55,7 @@ from smidgen.record import (
 from smidgen.report import read_run, write_report
 from smidgen.restore import require_own_module
 from smidgen.seeds import seed_all
+from smidgen.stages import data_record, prepare, score
 from smidgen.training import (
     FORMS,
     Checkpoint,
@@ -145,12 +143,12 @@ def run(
     forms = FORMS if where.form == "auto" else (where.form,)
     form = _take_form(network.to(device), dataset, experiment, forms, where.threads)
     checkpoint = Checkpoint(
-        experiment=_movable(experiment),
+        experiment=movable(experiment),
         seed=where.seed,
         device=where.device,
         data_dir=str(where.data_dir.absolute()) if where.data_dir else None,
         skip_bad=where.skip_bad,
-        code_sha256=_digest_of_code(experiment),
+        code_sha256=digest_of_code(experiment),
         data=data_record(dataset),
         environment=describe(device, form),
         times=Times(started=clock.started),
@@ -158,7 +156,7 @@ def run(
     )
 
     def fill(folder: Path) -> None:
-        _keep(experiment, folder)
+        keep_experiment(experiment, folder)
         save_checkpoint(folder, checkpoint, {})
 
     with new_folder(where.out / experiment.name, f"seed-{where.seed}", fill) as folder:
@@ -195,7 +193,7 @@ def resume(
         checkpoint, tensors, damage = load_checkpoint(folder)
         experiment = beside(checkpoint.experiment, folder)
         require_own_module(experiment, folder)
-        _require_unchanged(checkpoint, experiment, folder)
+        require_unchanged(checkpoint, experiment, folder)
         before = checkpoint.environment
         threads = Where(threads=threads).threads or before.threads  # checked as a first start's
         settled = settle(device or checkpoint.device, threads)
@@ -212,7 +210,7 @@ def resume(
         forms = (before.form,) if kept else FORMS
         form = _take_form(network, dataset, experiment, forms, torch.get_num_threads())
         now = describe(settled, form)
-        inexact = _inexact(checkpoint, now)
+        inexact = why_inexact(checkpoint, now)
         times = replace(checkpoint.times, stops=checkpoint.times.stops + 1)
         said = (*checkpoint.inexact, *inexact)
         here = replace(checkpoint, environment=now, times=times, inexact=said)
@@ -234,7 +232,7 @@ def find_stopped(experiment: Experiment, where: Where) -> Path | None:
                 checkpoint, _, _ = load_checkpoint(folder)
         except (CheckpointError, BusyError):
             continue
-        if (checkpoint.experiment, checkpoint.seed) == (_movable(experiment), where.seed):
+        if (checkpoint.experiment, checkpoint.seed) == (movable(experiment), where.seed):
             return folder
     return None
 
@@ -384,47 +382,6 @@ def _take_form(
     return form.name
 
 
-def _inexact(checkpoint: Checkpoint, now: Environment) -> tuple[str, ...]:
-    """Why a run that goes on from `checkpoint` is not what it would have been, in a sentence."""
-    before = checkpoint.environment
-    changes = [
-        f"{field.name} {new} instead of {old}"
-        for field in fields(Environment)
-        if (new := getattr(now, field.name)) != (old := getattr(before, field.name))
-    ]
-    if not changes:
-        return ()
-    place = f"epoch {checkpoint.epoch}, after batch {checkpoint.batch}"
-    return (f"Resumed in {place}, with {', '.join(changes)}: not exact.",)
-
-
-def _require_unchanged(checkpoint: Checkpoint, experiment: Experiment, folder: Path) -> None:
-    """Nothing, where experiment and code are those that the run began with, whatever the words."""
-    if _digest_of_code(experiment) != checkpoint.code_sha256:
-        raise CheckpointError(
-            f"the code of the network or of the transforms of {folder} was changed since the run "
-            "began; begin another run with it, or bring the original back."
-        )
-    there = read_experiment(folder / EXPERIMENT)
-    if without_words(there) != without_words(experiment):
-        raise CheckpointError(
-            f"{folder / EXPERIMENT} was changed since the run began; train it as a run of its own, "
-            "or bring the original back."
-        )
-
-
-def _digest_of_code(experiment: Experiment) -> str:
-    """The SHA-256 of the files of one's own code that `experiment` runs."""
-    digest = hashlib.sha256()
-    if (file := experiment.model.file) is not None:
-        for path in sources(file):
-            digest.update((file.parent / path).read_bytes())
-    module = (experiment.data.transforms or "").rpartition(":")[0]
-    if module.endswith(".py") and is_file(Path(module)):
-        digest.update(Path(module).read_bytes())
-    return digest.hexdigest()
-
-
 def _save_tensors(tensors: dict[str, Tensor], path: Path) -> str:
     """Write tensors as safetensors; the SHA-256 of the file."""
     content = safetensors.torch.save(
@@ -438,41 +395,6 @@ def _save_tensors(tensors: dict[str, Tensor], path: Path) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _movable(experiment: Experiment) -> Experiment:
-    """The experiment with a module of one's own where the run's folder keeps it."""
-    file = experiment.model.file
-    if file is None:
-        return experiment
-    return replace(experiment, model=experiment.model.with_file(Path(file.name)))
-
-
-def _keep(experiment: Experiment, folder: Path) -> None:
-    """Write the experiment's files: a module of one's own as it is now, with what it imports."""
-    if (file := experiment.model.file) is not None:
-        for path in sources(file):
-            ensure_folder((folder / path).parent)
-            write_whole(folder / path, (file.parent / path).read_bytes())
-    write_whole(folder / EXPERIMENT, format_experiment(_movable(experiment)))
-
-
-def prepare(experiment: Experiment) -> tuple[nn.Module, Profile]:
-    """The network of `experiment`, with weights from torch's generator, and its profile.
-
-    Raises:
-        ConfigError, ModelError: it cannot be built, or does not give (batch, classes).
-    """
-    facts = describe_data(experiment.data)
-    network = build(experiment.model, facts.image_shape, facts.num_classes)
-    found = profile(network, facts.image_shape)
-    check_output(found, facts.num_classes)
-    return network, found
-
-
-def score(network: nn.Module, data: Dataset, part: Part) -> Evaluation:
-    """The score of `network` on one part of `data`."""
-    return evaluate(network, part, data.mean, data.std, len(data.classes))
-
-
 def _command(checkpoint: Checkpoint) -> str:
     """What repeats the run, in its folder; where the data lies on this machine is left out."""
     words = ["smidgen", "train", EXPERIMENT, "--seed", str(checkpoint.seed)]
@@ -483,20 +405,3 @@ def _command(checkpoint: Checkpoint) -> str:
     if checkpoint.skip_bad:
         words.append("--skip-bad")
     return shlex.join(words)
-
-
-def data_record(dataset: Dataset) -> DataRecord:
-    """What a record says of `dataset`."""
-    return DataRecord(
-        name=dataset.name,
-        source=dataset.source,
-        sha256=dataset.sha256,
-        num_train=len(dataset.train.labels),
-        num_validation=len(dataset.validation.labels) if dataset.validation else 0,
-        num_test=len(dataset.test.labels),
-        image_shape=dataset.image_shape,
-        mean=dataset.mean,
-        std=dataset.std,
-        classes=dataset.classes,
-        notes=dataset.notes,
-    )

@@ -17,7 +17,8 @@ from smidgen.nets import build, sources
 from smidgen.predicting import predict
 from smidgen.record import read_record
 from smidgen.report import read_run, write_report
-from smidgen.run import Outcome, Where, prepare, run
+from smidgen.run import Outcome, Where, run
+from smidgen.stages import prepare
 
 IMAGE = (3, 12, 10)
 NET = """

@@ -18,7 +18,7 @@ from smidgen.profiling import profile
 from smidgen.record import RunRecord
 from smidgen.report import write_report
 from smidgen.report.folder import RunFolder
-from smidgen.run import data_record
+from smidgen.stages import data_record
 
 Shape = tuple[int, int, int]
 

@@ -122,8 +122,8 @@ def _parser() -> Parser:
 
 def _summary(given: argparse.Namespace) -> int:
     from smidgen.report import summary, verdict_text
-    from smidgen.run import prepare
     from smidgen.schema import to_plain
+    from smidgen.stages import prepare
 
     experiment = chosen_experiment(given)
     _, found = prepare(experiment)
