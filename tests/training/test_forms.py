@@ -145,7 +145,9 @@ def test_all_forms_compute_the_same(network: nn.Module, half: bool) -> None:
         assert close < (0.1 if half else 1e-4)
 
 
-def test_a_measurement_leaves_everything_as_it_was(network: nn.Module) -> None:
+@pytest.mark.parametrize("training", [True, False])
+def test_a_measurement_leaves_everything_as_it_was(network: nn.Module, training: bool) -> None:
+    network.train(training)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     threads, state = torch.get_num_threads(), torch.get_rng_state()
     found = measure_forms(network, SHAPE, SETTINGS, ["eager", "channels-last"], [1, 2], 0.01)
@@ -153,6 +155,7 @@ def test_a_measurement_leaves_everything_as_it_was(network: nn.Module) -> None:
         (name, number) for name in ("eager", "channels-last") for number in (1, 2)
     ]
     assert all(speed.images_per_second > 0 for speed in found)
+    assert network.training is training
     assert torch.get_num_threads() == threads
     assert torch.equal(torch.get_rng_state(), state)
     torch.testing.assert_close(network.state_dict(), before, rtol=0, atol=0)

@@ -142,7 +142,7 @@ def measure_forms(
     try:
         images = torch.randn(settings.batch_size, *image_shape, device=device)
         with torch.no_grad():
-            classes = network.eval()(images[:1]).shape[1]
+            classes = copy.deepcopy(network).eval()(images[:1]).shape[1]
         labels = torch.randint(classes, (len(images),), device=device)
         for _ in range(_TURNS):
             for form in candidates:

@@ -86,6 +86,7 @@ def train(
     peak, num_steps = settings.optimizer.lr, settings.epochs * steps_per_epoch
     channels, height, width = batches.part.images.shape[1:]
     half = settings.precision == "bfloat16"
+    network.train()
     forward = forward_in(form, network, (channels, height, width), half)
     learner, epochs = Learner(network, settings, forward), list(start.epochs) if start else []
     running = _Running(start.epoch if start else 1, steps_per_epoch, device, watch.batch)
