@@ -35,6 +35,7 @@ def test_it_says_what_the_experiment_takes(toml: str, capsys: pytest.CaptureFixt
     assert main(["bench", toml, *WORDS]) == 0
     out = capsys.readouterr().out
     assert "2 epochs of 1,137 images take" in out
+    assert {line.split()[2] for line in out.splitlines()[1:4]} <= {"16", "32", "128"}
     assert out.splitlines()[0].split() == [
         "form",
         "threads",

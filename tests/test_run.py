@@ -457,6 +457,7 @@ def test_a_run_that_goes_on_becomes_what_it_would_have_been(
     times = read_times(folder)
     assert times is not None
     assert (times.stops, len(times.epoch_seconds)) == (2, 2)
+    assert times.total_seconds > times.train_seconds
 
 
 @pytest.mark.usefixtures("no_report")

@@ -55,7 +55,7 @@ def bench(
     """Time the steps of `experiment`'s network, for `seconds` in each form.
 
     `num_images` are the training images of an epoch. `threads` and `batch_sizes` left out: one and
-    all cores, and the experiment's own.
+    all cores, and half, all and four times the experiment's own.
 
     Raises:
         SmidgenError: the network cannot be built or trained.
@@ -72,7 +72,8 @@ def bench(
     forms = [form for form, reason in reasons.items() if reason is None]
     peaks = {number: _peak(number) for number in numbers}
     rows = []
-    for size in dict.fromkeys(batch_sizes or (experiment.train.batch_size,)):
+    own = experiment.train.batch_size
+    for size in dict.fromkeys(batch_sizes or (max(1, own // 2), own, 4 * own)):
         settings = replace(experiment.train, batch_size=size)
         for speed in measure_forms(network, shape, settings, forms, numbers, seconds):
             work = 2 * PASSES * found.macs * speed.images_per_second

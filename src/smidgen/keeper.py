@@ -58,6 +58,7 @@ class Keeper:
         return replace(
             self._times,
             train_seconds=before.train_seconds + passed,
+            total_seconds=before.total_seconds + passed,
             checkpoint_seconds=before.checkpoint_seconds + self._spent,
         )
 

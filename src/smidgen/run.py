@@ -288,7 +288,7 @@ def _go_on(job: _Job, every: float, listener: Listener, clock: _Clock) -> Outcom
             verdict=verdict,
             inexact=checkpoint.inexact,
         )
-        total = times.total_seconds + clock.seconds()
+        total = checkpoint.times.total_seconds + clock.seconds()
         write_whole(folder / TIMES, format_times(replace(times, total_seconds=total)))
         write_whole(folder / RECORD, format_record(record))
         return _finished(folder)
