@@ -147,7 +147,8 @@ def test_a_state_is_taken_only_where_it_is_saved(
 def test_a_checkpoint_holds_state_epochs_and_times(
     tmp_path: Path, checkpoint: Checkpoint, clock: Clock, record: RunRecord
 ) -> None:
-    times = replace(checkpoint.times, train_seconds=100.0, epoch_seconds=(9.0,), stops=1)
+    times = replace(checkpoint.times, train_seconds=100.0, total_seconds=103.0, stops=1)
+    times = replace(times, epoch_seconds=(9.0,))
     before = replace(checkpoint, times=times, epochs=record.epochs[:1])
     keeper = Keeper(tmp_path, before, 30.0, nobody)
     clock.now += 5
@@ -161,7 +162,7 @@ def test_a_checkpoint_holds_state_epochs_and_times(
         batch=7,
         seconds=0.5,
         epochs=record.epochs,
-        times=replace(times, train_seconds=106.0, epoch_seconds=(9.0, 4.5)),
+        times=replace(times, train_seconds=106.0, total_seconds=109.0, epoch_seconds=(9.0, 4.5)),
     )
     assert tensors["a"].tolist() == [3, 7]
     clock.now += 2
