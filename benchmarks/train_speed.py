@@ -31,10 +31,12 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from smidgen.bench import PASSES, matrix_flops
 from smidgen.config import Augment, Average, Optimizer, Train
 from smidgen.data import TrainingBatches, TrainPart
 from smidgen.nets.chain import build_chain
 from smidgen.nets.reference import REFERENCE
+from smidgen.profiling import profile
 from smidgen.training.forms import FORMS, forward_in
 from smidgen.training.learner import Learner
 
@@ -118,32 +120,6 @@ def own(name: str, form: str, half: bool) -> Callable[[], None]:
     return lambda: learner.step(*next(fed), 0.01) and None
 
 
-def macs(network: nn.Module) -> int:
-    """Multiply-adds of convolutions and linear layers for one image."""
-    counted = [0]
-
-    def count(module: nn.Module, _: object, output: Tensor) -> None:
-        weight = module.weight
-        assert isinstance(weight, Tensor)
-        counted[0] += weight.numel() * output[0, 0].numel()
-
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            module.register_forward_hook(count)
-    network.eval()(torch.zeros(1, 1, 28, 28))
-    return counted[0]
-
-
-def peak(matrix: Tensor) -> float:
-    """Floating-point operations a second of a matrix product, the median of six."""
-    seconds = []
-    for _ in range(6):
-        start = time.perf_counter()
-        torch.mm(matrix, matrix)
-        seconds.append(time.perf_counter() - start)
-    return 2 * len(matrix) ** 3 / statistics.median(seconds)
-
-
 def rate(step: Callable[[], None], seconds: float) -> float:
     start, done = time.perf_counter(), 0
     while (passed := time.perf_counter() - start) < seconds:
@@ -157,16 +133,19 @@ def measure(name: str, pairs: int, seconds: float) -> dict[str, Any]:
     variants = {"plain": plain(name)}
     for form in FORMS:
         variants |= {form: own(name, form, False), f"{form} bfloat16": own(name, form, True)}
-    matrix, work = torch.randn(1536, 1536), 6 * macs(build(name))  # 2 forward, 4 backward
+    work = 2 * PASSES * profile(build(name), (1, 28, 28)).macs
     rates: dict[str, list[float]] = {variant: [] for variant in variants}
     peaks = []
     for step in variants.values():
         rate(step, 0.1)
     for _ in range(pairs):
-        peaks.append(peak(matrix))
+        peaks.append(matrix_flops(torch.get_num_threads(), side=1536))
         for variant, step in variants.items():
             rates[variant].append(rate(step, seconds))
-    found: dict[str, Any] = {"macs": work // 6, "peak_gflops": statistics.median(peaks) / 1e9}
+    found: dict[str, Any] = {
+        "macs": work // (2 * PASSES),
+        "peak_gflops": statistics.median(peaks) / 1e9,
+    }
     for variant, each in rates.items():
         times = [r / p for r, p in zip(each, rates["plain"], strict=True)]
         found[variant] = {

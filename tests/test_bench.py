@@ -47,6 +47,13 @@ def test_it_says_what_the_experiment_takes(toml: str, capsys: pytest.CaptureFixt
     ]
 
 
+def test_more_threads_than_the_system_starts_are_refused(
+    toml: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["bench", toml, "--threads", "1000000000"]) == 2
+    assert "--threads is 1000000000; it must be from 1 to 1,024" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("words", [["--threads", "0"], ["--batch-sizes", "-1"]])
 def test_what_makes_no_sense_is_one_line(
     toml: str, capsys: pytest.CaptureFixture[str], words: list[str]

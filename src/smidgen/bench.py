@@ -9,7 +9,7 @@ import torch
 
 from smidgen.config import Experiment
 from smidgen.data import describe
-from smidgen.environment import settle
+from smidgen.environment import require_threads, settle
 from smidgen.errors import ConfigError
 from smidgen.stages import prepare
 from smidgen.training import FORMS, measure_forms, why_not
@@ -64,13 +64,15 @@ def bench(
     for number in (*(threads or ()), *(batch_sizes or ())):
         if number < 1:
             raise ConfigError(f"threads and batch sizes must be 1 or more, not {number}.")
+    for number in threads or ():
+        require_threads(number)
     numbers = list(dict.fromkeys(threads or (1, torch.get_num_threads())))
     network, found = prepare(experiment)
     network.to(place)
     shape = describe(experiment.data).image_shape
     reasons = {form: why_not(form, network, shape) for form in FORMS}
     forms = [form for form, reason in reasons.items() if reason is None]
-    peaks = {number: _peak(number) for number in numbers}
+    peaks = {number: matrix_flops(number) for number in numbers}
     rows = []
     own = experiment.train.batch_size
     for size in dict.fromkeys(batch_sizes or (max(1, own // 2), own, 4 * own)):
@@ -95,9 +97,9 @@ def bench(
     )
 
 
-def _peak(threads: int) -> float:
+def matrix_flops(threads: int, side: int = 1024) -> float:
     """Operations a second of torch's float32 matrix product on the CPU, the median of five."""
-    before, matrix = torch.get_num_threads(), torch.ones(1024, 1024)
+    before, matrix = torch.get_num_threads(), torch.ones(side, side)
     torch.set_num_threads(threads)
     taken = []
     try:

@@ -21,8 +21,9 @@ def settle(device: str = "auto", threads: int | None = None) -> torch.device:
     auto takes the first of cuda, mps and cpu that is there.
 
     Raises:
-        ConfigError: an unknown device, or one that is not there.
+        ConfigError: an unknown device, or one that is not there; threads that make no sense.
     """
+    require_threads(threads)
     there = {
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
@@ -39,6 +40,16 @@ def settle(device: str = "auto", threads: int | None = None) -> torch.device:
     )  # what cuBLAS needs to repeat itself
     torch.use_deterministic_algorithms(True, warn_only=True)
     return torch.device(next(d for d in there if there[d]) if device == "auto" else device)
+
+
+def require_threads(threads: int | None) -> None:
+    """Nothing, where so many CPU threads can be had, or none are asked for.
+
+    Raises:
+        ConfigError: fewer than 1, or more than MOST_THREADS.
+    """
+    if threads is not None and not 1 <= threads <= MOST_THREADS:
+        raise ConfigError(f"--threads is {threads}; it must be from 1 to {MOST_THREADS:,}.")
 
 
 def describe(device: torch.device, form: str) -> Environment:

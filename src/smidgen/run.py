@@ -9,8 +9,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
@@ -22,7 +20,7 @@ from smidgen.config import (
     parse_experiment,
 )
 from smidgen.data import Dataset, TrainingBatches, load
-from smidgen.environment import MOST_THREADS, describe, settle
+from smidgen.environment import describe, require_threads, settle
 from smidgen.errors import BusyError, CheckpointError, ConfigError, DataError, Interrupted
 from smidgen.exhibit import exhibits
 from smidgen.files import held, new_folder, remove_parts, write_whole
@@ -63,6 +61,7 @@ from smidgen.training import (
     Watch,
     choose_form,
     load_checkpoint,
+    packed,
     remove_checkpoints,
     save_checkpoint,
     train,
@@ -100,10 +99,7 @@ class Where:
             raise ConfigError(
                 f"--checkpoint-seconds is {self.checkpoint_seconds}; it must be 0 or more."
             )
-        if self.threads is not None and not 1 <= self.threads <= MOST_THREADS:
-            raise ConfigError(
-                f"--threads is {self.threads}; it must be from 1 to {MOST_THREADS:,}."
-            )
+        require_threads(self.threads)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -195,7 +191,7 @@ def resume(
         require_own_module(experiment, folder)
         require_unchanged(checkpoint, experiment, folder)
         before = checkpoint.environment
-        threads = Where(threads=threads).threads or before.threads  # checked as a first start's
+        threads = before.threads if threads is None else threads
         settled = settle(device or checkpoint.device, threads)
         seed_all(checkpoint.seed, "network")
         network, found = prepare(experiment)
@@ -384,13 +380,7 @@ def _take_form(
 
 def _save_tensors(tensors: dict[str, Tensor], path: Path) -> str:
     """Write tensors as safetensors; the SHA-256 of the file."""
-    content = safetensors.torch.save(
-        {
-            # a copy, as tensors that share their storage are refused
-            name: tensor.cpu().clone(memory_format=torch.contiguous_format)
-            for name, tensor in tensors.items()
-        }
-    )
+    content = packed(tensors)
     write_whole(path, content)
     return hashlib.sha256(content).hexdigest()
 

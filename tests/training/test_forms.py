@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from smidgen.config import Optimizer, Train
-from smidgen.errors import ConfigError
+from smidgen.errors import ConfigError, DataError
 from smidgen.nets.chain import build_chain
 from smidgen.training import FORMS, Form, Speed, choose_form, forms, measure_forms, why_not
 
@@ -85,6 +85,17 @@ def test_a_choice_that_cannot_be_kept_is_made_again(
     for count in (1, 2):
         choose_form(network, SHAPE, SETTINGS, MANY)
         assert speeds["", 0] == count
+
+
+def test_where_there_is_no_home_a_choice_is_made_all_the_same(
+    network: nn.Module, speeds: dict[tuple[str, int], float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def homeless(*_: str) -> Path:
+        raise DataError("there is no home folder")
+
+    monkeypatch.setattr(forms, "cache_folder", homeless)
+    speeds["eager", 1] = 5.0
+    assert choose_form(network, SHAPE, SETTINGS, MANY) == Form(name="eager", threads=1)
 
 
 def test_a_short_run_is_not_measured(

@@ -3,6 +3,7 @@
 from smidgen.training.checkpoint import (
     Checkpoint,
     load_checkpoint,
+    packed,
     remove_checkpoints,
     save_checkpoint,
 )
@@ -20,6 +21,7 @@ __all__ = [
     "choose_form",
     "load_checkpoint",
     "measure_forms",
+    "packed",
     "remove_checkpoints",
     "save_checkpoint",
     "train",

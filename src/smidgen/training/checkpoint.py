@@ -69,14 +69,22 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, tensors: dict[str, Ten
     Raises:
         SmidgenError: it cannot be written; the last one is still there.
     """
-    # a copy, as tensors that share their storage are refused
-    content = {
-        name: t.cpu().clone(memory_format=torch.contiguous_format) for name, t in tensors.items()
-    }
     header = {"checkpoint": json.dumps(to_plain(checkpoint), allow_nan=False)}
-    body = safetensors.torch.save(content, header)
+    body = packed(tensors, header)
     digest = hashlib.sha256(body).hexdigest().encode()
     write_whole(folder / CHECKPOINT, _HEAD + digest + b"\n" + body, keep=folder / BEFORE)
+
+
+def packed(tensors: dict[str, Tensor], header: dict[str, str] | None = None) -> bytes:
+    """Tensors of any device and layout as safetensors, with `header` as its metadata."""
+    return safetensors.torch.save(
+        {
+            # a copy, as tensors that share their storage are refused
+            name: tensor.cpu().clone(memory_format=torch.contiguous_format)
+            for name, tensor in tensors.items()
+        },
+        header,
+    )
 
 
 def load_checkpoint(folder: Path) -> tuple[Checkpoint, dict[str, Tensor], str | None]:

@@ -7,7 +7,6 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -74,14 +73,12 @@ def choose_form(
         raise ConfigError(f"--form: {said}.")
     if len(possible) == len(numbers) == 1:
         return Form(name=possible[0], threads=numbers[0])
-    path = _place(network, image_shape, settings, possible, numbers)
-    found = _remembered(path)
+    key = _key(network, image_shape, settings, possible, numbers)
+    found = _remembered(key)
     if found is None:
         speeds = measure_forms(network, image_shape, settings, possible, numbers)
         found = max(speeds, key=lambda speed: speed.images_per_second).form
-        with contextlib.suppress(SmidgenError):  # it is measured again next time
-            ensure_folder(path.parent)
-            write_whole(path, json.dumps(to_plain(found)) + "\n")
+        _remember(key, found)
     return found
 
 
@@ -170,23 +167,30 @@ def _wait(device: torch.device) -> None:
         torch.mps.synchronize()
 
 
-def _place(
+def _key(
     network: nn.Module,
     image_shape: Shape,
     settings: Train,
     forms: Sequence[str],
     threads: Sequence[int],
-) -> Path:
-    """Where the choice is remembered: by all that it may depend on."""
+) -> str:
+    """A name for all that the choice may depend on."""
     device = next(network.parameters()).device
     parts = [repr(network), image_shape, settings.batch_size, settings.optimizer.name]
     parts += [settings.average.name, settings.precision, forms, threads, device.type]
     parts += [torch.__version__, smidgen.__version__, processor()]
-    return cache_folder("forms", hashlib.sha256(repr(parts).encode()).hexdigest()[:20] + ".json")
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:20]
 
 
-def _remembered(path: Path) -> Form | None:
+def _remembered(key: str) -> Form | None:
     try:
-        return from_plain(Form, json.loads(path.read_bytes()))
-    except (OSError, ValueError, RecursionError):
+        return from_plain(Form, json.loads((cache_folder("forms") / f"{key}.json").read_bytes()))
+    except (OSError, SmidgenError, ValueError, RecursionError):
         return None
+
+
+def _remember(key: str, form: Form) -> None:
+    """Keep the choice; where there is no place for it, it is measured again next time."""
+    with contextlib.suppress(SmidgenError):
+        folder = ensure_folder(cache_folder("forms"))
+        write_whole(folder / f"{key}.json", json.dumps(to_plain(form)) + "\n")

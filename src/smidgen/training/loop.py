@@ -75,8 +75,8 @@ def train(
 
     `network` and the images stand on one device. Everything random comes from the batches' seed:
     dropout from torch's global generator, which is seeded for it. `form` is one of FORMS that the
-    network has here. From `start`, the state of such a
-    training, it goes on to what that one would have come to, bit for bit.
+    network has here. From `start`, the state of such a training, it goes on to what that one would
+    have come to, bit for bit.
 
     Raises:
         ModelError: the loss is no longer finite, or a batch is too small for a batch norm.
