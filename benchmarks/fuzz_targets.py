@@ -24,13 +24,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from smidgen._storage.serialization import from_plain, to_plain
 from smidgen.config import Experiment, format_experiment, parse_experiment, read_experiment
-from smidgen.data.arrays import read_arrays
-from smidgen.data.formats import idx_size, parse_idx, parse_idx_int32
+from smidgen.data.custom.arrays import read_arrays
+from smidgen.data.idx import idx_size, parse_idx, parse_idx_int32
 from smidgen.errors import SmidgenError
-from smidgen.nets.chain import build_chain
+from smidgen.models.chain import build_chain
 from smidgen.record import RECORD, SCHEMA, RunRecord, read_record
-from smidgen.schema import from_plain, to_plain
 from smidgen.training import checkpoint as checkpoints
 
 Read = Callable[[bytes, Path], None]

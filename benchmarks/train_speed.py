@@ -31,17 +31,17 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from smidgen.bench import PASSES, matrix_flops
 from smidgen.config import Augment, Average, Optimizer, Train
-from smidgen.data import TrainingBatches, TrainPart
-from smidgen.nets.chain import build_chain
-from smidgen.nets.reference import REFERENCE
+from smidgen.data import TrainLoader, TrainSplit
+from smidgen.models.chain import build_chain
+from smidgen.models.reference import REFERENCE
 from smidgen.profiling import profile
-from smidgen.training.forms import FORMS, forward_in
-from smidgen.training.learner import Learner
+from smidgen.runs.benchmark import PASSES, matrix_flops
+from smidgen.training.backends import BACKENDS, forward_with
+from smidgen.training.step import TrainStep
 
 NETWORKS = ("default", *REFERENCE)
-SHOWN = ("plain", "eager", "channels-last bfloat16", "lanes", "lanes bfloat16")
+SHOWN = ("plain", "eager", "channels-last bfloat16", "native", "native bfloat16")
 BATCH, MEAN, STD = 128, 0.1307, 0.3081
 SETTINGS = Augment(rotate=10, translate=0.1)
 GENERATOR = np.random.default_rng(0)
@@ -103,18 +103,18 @@ def plain(name: str) -> Callable[[], None]:
     return step
 
 
-def own(name: str, form: str, half: bool) -> Callable[[], None]:
-    """Smidgen's loop: its batches, and its step in one form."""
-    network, part = build(name).train(), TrainPart(IMAGES, TARGETS)
-    learner = Learner(network, TRAIN, forward_in(form, network, (1, 28, 28), half))
-    batches = TrainingBatches(
+def own(name: str, backend: str, half: bool) -> Callable[[], None]:
+    """Smidgen's loop: its batches, and its step in one backend."""
+    network, part = build(name).train(), TrainSplit(IMAGES, TARGETS)
+    learner = TrainStep(network, TRAIN, forward_with(backend, network, (1, 28, 28), half))
+    batches = TrainLoader(
         part=part,
         batch_size=BATCH,
         augment=SETTINGS,
         mean=(MEAN,),
         std=(STD,),
         seed=0,
-        kernels=form == "lanes",
+        kernels=backend == "native",
     )
     fed = (batch for epoch in itertools.count(1) for batch in batches.epoch(epoch))
     return lambda: learner.step(*next(fed), 0.01) and None
@@ -131,8 +131,11 @@ def rate(step: Callable[[], None], seconds: float) -> float:
 def measure(name: str, pairs: int, seconds: float) -> dict[str, Any]:
     """What `name` gives in each variant, by turns."""
     variants = {"plain": plain(name)}
-    for form in FORMS:
-        variants |= {form: own(name, form, False), f"{form} bfloat16": own(name, form, True)}
+    for backend in BACKENDS:
+        variants |= {
+            backend: own(name, backend, False),
+            f"{backend} bfloat16": own(name, backend, True),
+        }
     work = 2 * PASSES * profile(build(name), (1, 28, 28)).macs
     rates: dict[str, list[float]] = {variant: [] for variant in variants}
     peaks = []

@@ -34,7 +34,7 @@ settle_threads()  # before anything loads torch: threads that wait sleep instead
 #
 # scikit-learn's digits stand in for your arrays here: 8x8 numbers from 0 to 16. What smidgen
 # reads is a file with `x_train`, `y_train`, `x_test` and `y_test`: images of integers from 0 to
-# 255, grey (images, height, width) or in colour (images, height, width, 3), and a label for each.
+# 255, grayscale (images, height, width) or in colour (images, height, width, 3), and a label for each.
 
 # %%
 import numpy as np
@@ -46,8 +46,8 @@ bundle = load_digits()
 
 def framed(small: np.ndarray) -> np.ndarray:
     """A digit of 8x8 as MNIST has them: 20x20 in the middle of 28x28, uint8."""
-    grey = Image.fromarray((small * 255 / 16).astype(np.uint8))
-    return np.pad(np.asarray(grey.resize((20, 20), Image.Resampling.BILINEAR)), 4)
+    grayscale = Image.fromarray((small * 255 / 16).astype(np.uint8))
+    return np.pad(np.asarray(grayscale.resize((20, 20), Image.Resampling.BILINEAR)), 4)
 
 
 images = np.stack([framed(small) for small in bundle.images])  # (images, height, width)
@@ -63,13 +63,13 @@ np.savez_compressed(
 # %% [markdown]
 # From here on only the next line knows where the images come from. For MNIST it is
 # `Data(name="mnist", augment=AUGMENT)`, for a folder with one folder of pictures for each class
-# `Data(path="pictures", size=28, grey=True, augment=AUGMENT)`.
+# `Data(path="pictures", size=28, grayscale=True, augment=AUGMENT)`.
 
 # %%
 import smidgen
 from smidgen import Augment, Data
 
-AUGMENT = Augment(rotate=12, translate=0.07, scale=0.1, shear=0.2, clean_epochs=1)
+AUGMENT = Augment(rotate=12, translate=0.07, scale=0.1, shear=0.2, no_aug_epochs=1)
 DATA = Data(path="my_digits.npz", augment=AUGMENT)
 
 dataset = smidgen.load(DATA)
@@ -114,7 +114,7 @@ experiment = Experiment(
 )
 
 # %%
-from smidgen.stages import prepare
+from smidgen.runs.stages import prepare
 
 network, profile = prepare(experiment)
 print(smidgen.summary(profile))
@@ -124,7 +124,7 @@ from smidgen.report import percent
 
 outcome = smidgen.train(
     experiment,
-    smidgen.Where(seed=0),
+    smidgen.RunOptions(seed=0),
     smidgen.Listener(
         epoch=lambda epoch, _: print(f"{epoch.epoch:>3}  {percent(epoch.validation.accuracy):>8}")
     ),

@@ -52,7 +52,7 @@ print(smidgen.format_experiment(experiment))
 # network over its budget would stop here.
 
 # %%
-from smidgen.stages import prepare
+from smidgen.runs.stages import prepare
 
 network, profile = prepare(experiment)
 print(smidgen.summary(profile))
@@ -76,7 +76,7 @@ def tell(epoch: Epoch, _: float) -> None:
     print(f"{epoch.epoch:>3}  loss {counted.loss:.4f}  accuracy {percent(counted.accuracy):>8}")
 
 
-outcome = smidgen.train(experiment, smidgen.Where(seed=0), smidgen.Listener(epoch=tell))
+outcome = smidgen.train(experiment, smidgen.RunOptions(seed=0), smidgen.Listener(epoch=tell))
 
 # %% [markdown]
 # ## The verdict

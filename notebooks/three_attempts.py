@@ -53,8 +53,8 @@ from smidgen import (
     Train,
 )
 from smidgen.report import percent, read_run, write_comparison
-from smidgen.run import Outcome
-from smidgen.stages import prepare
+from smidgen.runs.run import Outcome
+from smidgen.runs.stages import prepare
 
 EPOCHS, ACCURACY = {"digits": (20, 0.97), "mnist": (12, 0.993)}[DATA]
 budget = Budget(max_params=7_999, max_epochs=EPOCHS, min_accuracy=ACCURACY)
@@ -64,7 +64,7 @@ print(f"{DATA}: {len(dataset.train):,} to train on, {len(dataset.validation):,} 
 
 def attempt(experiment: Experiment) -> Outcome:
     """Train it, and say what came of it."""
-    outcome = smidgen.train(experiment, smidgen.Where(seed=0), dataset=dataset)
+    outcome = smidgen.train(experiment, smidgen.RunOptions(seed=0), dataset=dataset)
     if outcome.record is None:
         print("stopped before training: the budget cannot be kept")
     else:

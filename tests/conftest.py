@@ -26,7 +26,7 @@ settle_threads()  # as the command does, before torch is loaded
 
 if TYPE_CHECKING:
     from smidgen.data import Dataset
-    from smidgen.run import Outcome
+    from smidgen.runs.run import Outcome
 
 
 @pytest.fixture(scope="session")
@@ -76,7 +76,7 @@ def tiny() -> Experiment:
         target="Something that learns | in seconds.",
         budget=Budget(max_params=1000, max_epochs=2, min_accuracy=0.15),
         model=Model(chain="6,s2 8,s2,o0.1 G"),
-        data=Data(name="digits", augment=Augment(rotate=5, clean_epochs=1)),
+        data=Data(name="digits", augment=Augment(rotate=5, no_aug_epochs=1)),
         train=Train(
             epochs=2,
             batch_size=32,
@@ -92,10 +92,10 @@ def finished(
     tiny: Experiment, digits: "Dataset", tmp_path_factory: pytest.TempPathFactory
 ) -> "Outcome":
     """What became of `tiny` with seed 3; its folder is for reading only."""
-    from smidgen.run import Where, run
+    from smidgen.runs.run import RunOptions, run
 
     out = tmp_path_factory.mktemp("finished")
-    return run(tiny, Where(seed=3, out=out, threads=1), dataset=digits)
+    return run(tiny, RunOptions(seed=3, out=out, threads=1), dataset=digits)
 
 
 @pytest.fixture(scope="session")

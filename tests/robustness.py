@@ -36,7 +36,7 @@ settle_threads()
 
 import torch  # noqa: E402
 
-from smidgen import keeper, run  # noqa: E402
+from smidgen._storage.files import write_atomic  # noqa: E402
 from smidgen.cli import main as command  # noqa: E402
 from smidgen.config import (  # noqa: E402
     Augment,
@@ -51,16 +51,16 @@ from smidgen.config import (  # noqa: E402
     format_experiment,
 )
 from smidgen.errors import CheckpointError, RecordError  # noqa: E402
-from smidgen.files import write_whole  # noqa: E402
-from smidgen.record import EXHIBITS, METRICS, PAGE, RECORD, WEIGHTS, read_record  # noqa: E402
-from smidgen.restore import restore  # noqa: E402
+from smidgen.record import DIAGNOSTICS, METRICS, PAGE, RECORD, WEIGHTS, read_record  # noqa: E402
+from smidgen.runs import checkpointer, run  # noqa: E402
+from smidgen.runs.load import restore  # noqa: E402
 from smidgen.training import load_checkpoint  # noqa: E402
 
 EXPERIMENT = Experiment(
     name="robust",
     budget=Budget(max_params=1000),
     model=Model(chain="6,s2 8,s2,o0.1 G"),
-    data=Data(name="digits", augment=Augment(rotate=8, translate=0.1, clean_epochs=1)),
+    data=Data(name="digits", augment=Augment(rotate=8, translate=0.1, no_aug_epochs=1)),
     train=Train(
         epochs=3,
         batch_size=64,
@@ -69,7 +69,7 @@ EXPERIMENT = Experiment(
         average=Average(name="ema", decay=0.9),
     ),
 )
-FILES = (WEIGHTS, METRICS, RECORD, EXHIBITS, "experiment.toml")
+FILES = (WEIGHTS, METRICS, RECORD, DIAGNOSTICS, "experiment.toml")
 SHORT = replace(EXPERIMENT, train=replace(EXPERIMENT.train, epochs=2, batch_size=512))  # 6 steps
 CALLS = ("open", "write", "fsync", "replace", "rename")  # what changes a disk
 
@@ -377,9 +377,9 @@ def main() -> int:
     parser.add_argument("--flips", type=int, default=1000)
     parser.add_argument("--lengths", type=int, default=1000)
     given = parser.parse_args()
-    keeper.SHARE = math.inf  # a checkpoint after every step
+    checkpointer.SHARE = math.inf  # a checkpoint after every step
     # drawing takes longer than these trainings
-    setattr(run, "write_report", lambda _, folder: write_whole(folder / PAGE, "<html>"))  # noqa: B010
+    setattr(run, "write_report", lambda _, folder: write_atomic(folder / PAGE, "<html>"))  # noqa: B010
     torch.set_num_threads(1)
     with place(SHORT) as here, contextlib.redirect_stdout(io.StringIO()):
         here.start()  # so that what is forked finds everything imported

@@ -41,7 +41,7 @@ def away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder and a cache of its own, and reports without pictures, which take seconds."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr("smidgen.report.page.sections_of", lambda _: [])
+    monkeypatch.setattr("smidgen.report.run_page.sections_of", lambda _: [])
     return tmp_path
 
 
@@ -97,7 +97,7 @@ FORMATS: dict[str, tuple[Callable[[], str], Shape, tuple[int, int, int], tuple[s
         *(lambda: 'name = "digits"', (1, 28, 28), (1137, 300, 360)),
         tuple(map(str, range(10))),
     ),
-    "grey folder": (
+    "grayscale folder": (
         *(lambda: folder({"train": 36, "test": 12}, 9, 13), (1, 9, 13), (30, 6, 12)),
         NAMES,
     ),
@@ -109,7 +109,7 @@ FORMATS: dict[str, tuple[Callable[[], str], Shape, tuple[int, int, int], tuple[s
         *(lambda: folder({"": 45}, 12, 12, 3, suffix="jpg"), (3, 12, 12), (30, 6, 9)),
         NAMES,
     ),
-    "folder, resized and grey": (
+    "folder, resized and grayscale": (
         *(lambda: folder({"": 45}, 20, 14, 3) + "\nsize = 10\ngrey = true", (1, 10, 10)),
         *((30, 6, 9), NAMES),
     ),
@@ -120,12 +120,12 @@ FORMATS: dict[str, tuple[Callable[[], str], Shape, tuple[int, int, int], tuple[s
         ),
         *((1, 10, 10), (24, 0, 24), NAMES),
     ),
-    "npz, grey": (lambda: npz(8, 11), (1, 8, 11), (30, 6, 12), ("0", "1", "2")),
+    "npz, grayscale": (lambda: npz(8, 11), (1, 8, 11), (30, 6, 12), ("0", "1", "2")),
     "npz, colour": (lambda: npz(8, 8, 3), (3, 8, 8), (30, 6, 12), ("0", "1", "2")),
     "IDX": (idx, (1, 11, 9), (30, 6, 12), ("0", "1", "2")),
     "CSV": (csv, (1, 8, 8), (33, 6, 9), ("0", "1", "2")),
 }
-"""What makes each form and says it in TOML; image shape; images in each part; classes."""
+"""What makes each layout and says it in TOML; image shape; images in each part; classes."""
 
 
 def train(data: str, *flags: str, status: int = 0) -> Path:
@@ -141,14 +141,14 @@ def record_of(run: Path) -> RunRecord:
 def pictures() -> list[str]:
     """One of the size of the first format, one larger in colour, one with transparency."""
     random = np.random.default_rng(0)
-    for name, shape in {"grey": (9, 13), "colour": (40, 31, 3), "clear": (20, 20, 4)}.items():
+    for name, shape in {"grayscale": (9, 13), "colour": (40, 31, 3), "clear": (20, 20, 4)}.items():
         Image.fromarray(random.integers(0, 256, shape, np.uint8)).save(f"{name}.png")
-    return ["grey.png", "colour.png", "clear.png"]
+    return ["grayscale.png", "colour.png", "clear.png"]
 
 
-@pytest.mark.parametrize("form", FORMATS)
-def test_every_format_is_trained_on_checked_and_predicted(form: str, capsys: Capture) -> None:
-    make, shape, counts, classes = FORMATS[form]
+@pytest.mark.parametrize("layout", FORMATS)
+def test_every_format_is_trained_on_checked_and_predicted(layout: str, capsys: Capture) -> None:
+    make, shape, counts, classes = FORMATS[layout]
     run = train(make())
     out, err = capsys.readouterr()
     assert err == ""
@@ -165,7 +165,11 @@ def test_every_format_is_trained_on_checked_and_predicted(form: str, capsys: Cap
 
     assert main(["predict", str(run), *pictures()]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.partition(":")[0] for line in lines] == ["grey.png", "colour.png", "clear.png"]
+    assert [line.partition(":")[0] for line in lines] == [
+        "grayscale.png",
+        "colour.png",
+        "clear.png",
+    ]
     for line in lines:
         likely = re.findall(r"(?:: |, )(.+?) (\d+\.\d\d) %", line)
         assert len(likely) == 3
@@ -182,14 +186,14 @@ def test_every_format_is_trained_on_checked_and_predicted(form: str, capsys: Cap
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("form", ["colour folder with val", "IDX"])
+@pytest.mark.parametrize("layout", ["colour folder with val", "IDX"])
 def test_the_report_shows_the_classes_in_its_pictures(
-    form: str, monkeypatch: pytest.MonkeyPatch, away: Path
+    layout: str, monkeypatch: pytest.MonkeyPatch, away: Path
 ) -> None:
     monkeypatch.undo()
     monkeypatch.chdir(away)
     monkeypatch.setenv("XDG_CACHE_HOME", str(away / "cache"))
-    make, _, _, classes = FORMATS[form]
+    make, _, _, classes = FORMATS[layout]
     page = (train(make()) / "report.html").read_text(encoding="utf-8")
     drawn = re.sub(r"<[^>]*>", "\n", page[page.index("Mistakes") :])
     for name in classes:

@@ -13,17 +13,17 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from zoo import LOG_PROBABILITIES, ZOO
 
-from smidgen.checking import check
 from smidgen.config import Average, Data, Experiment, Model, Optimizer, Train
 from smidgen.data import normalize
-from smidgen.predicting import predict
 from smidgen.profiling import profile
-from smidgen.profiling.lookout import Lookout
-from smidgen.profiling.probe import probe
+from smidgen.profiling.receptive_field.probe import probe
+from smidgen.profiling.receptive_field.tracker import FieldTracker
 from smidgen.profiling.trace import Operator, trace
 from smidgen.report import read_run, summary, write_report
-from smidgen.restore import restore
-from smidgen.run import Where, run
+from smidgen.runs.check import check
+from smidgen.runs.load import restore
+from smidgen.runs.predict import predict
+from smidgen.runs.run import RunOptions, run
 
 if TYPE_CHECKING:
     from smidgen.data import Dataset
@@ -94,7 +94,7 @@ def test_receptive_fields_equal_the_probe(name: str) -> None:
 def test_the_scores_see_what_the_probe_shows(name: str) -> None:
     net = nn.Sequential(ZOO[name](10, 1), nn.Identity())
     traced = trace(net, IMAGE)
-    lookout = Lookout(traced.image)
+    lookout = FieldTracker(traced.image)
     for event in traced.events:
         if isinstance(event, Operator):
             lookout.apply(event)
@@ -110,8 +110,10 @@ def test_the_scores_see_what_the_probe_shows(name: str) -> None:
 def test_train_check_predict_report(
     name: str, digits: "Dataset", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("smidgen.report.page.sections_of", lambda _: [])  # drawn in a test below
-    outcome = run(experiment(name), Where(out=tmp_path, threads=1, seed=1), dataset=digits)
+    monkeypatch.setattr(
+        "smidgen.report.run_page.sections_of", lambda _: []
+    )  # drawn in a test below
+    outcome = run(experiment(name), RunOptions(out=tmp_path, threads=1, seed=1), dataset=digits)
     assert outcome.folder is not None
     assert outcome.record is not None
     assert outcome.record.epochs[0].train.loss < 2.6  # log 10 is 2.3
@@ -144,7 +146,7 @@ def test_train_check_predict_report(
 def test_it_learns_and_its_report_has_pictures(
     name: str, digits: "Dataset", tmp_path: Path
 ) -> None:
-    outcome = run(experiment(name, epochs=6), Where(out=tmp_path, threads=1), dataset=digits)
+    outcome = run(experiment(name, epochs=6), RunOptions(out=tmp_path, threads=1), dataset=digits)
     assert outcome.folder is not None
     assert outcome.record is not None
     assert outcome.record.test.score.accuracy > 0.2  # guessing gives 0.1
@@ -166,24 +168,24 @@ def test_a_layer_that_is_never_called_spoils_no_report(
         "    def forward(self, x):\n"
         "        return self.scores(x.flatten(1))\n"
     )
-    monkeypatch.setattr("smidgen.run.write_report", lambda *_: None)
+    monkeypatch.setattr("smidgen.runs.run.write_report", lambda *_: None)
     lone = Experiment(
         name="lone",
         model=Model(module=f"{own}:Net"),
         data=Data(name="digits"),
         train=Train(epochs=1, batch_size=64, optimizer=Optimizer(name="sgd", lr=0.01)),
     )
-    outcome = run(lone, Where(out=tmp_path / "runs", threads=1), dataset=digits)
+    outcome = run(lone, RunOptions(out=tmp_path / "runs", threads=1), dataset=digits)
     assert outcome.folder is not None
     assert outcome.record is not None
     assert outcome.record.profile.notes == ("forgotten is never used: 40 parameters.",)
-    monkeypatch.setattr("smidgen.report.page.sections_of", lambda _: [])
+    monkeypatch.setattr("smidgen.report.run_page.sections_of", lambda _: [])
     write_report(read_run(outcome.folder), outcome.folder)
     assert check(outcome.folder).passed
 
 
 def test_an_average_of_shared_weights_is_that_of_weights_of_their_own() -> None:
-    from smidgen.training.average import Ema
+    from smidgen.training.averaging import Ema
 
     class Pair(nn.Module):
         def __init__(self, shared: bool) -> None:

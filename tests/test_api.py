@@ -20,7 +20,7 @@ if typing.TYPE_CHECKING:
 
 NAMES = """
 Augment Average Budget Data Experiment Listener Model Optimizer Schedule SmidgenError Train Verdict
-Where __version__ check find_experiment format_experiment load normalize parse_experiment predict
+RunOptions __version__ check find_experiment format_experiment load normalize parse_experiment predict
 profile read_experiment read_record resume summary train verdict_text
 """
 
@@ -89,14 +89,14 @@ def test_training_and_checking_are_a_line_each(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("smidgen.run.write_report", lambda *_: None)
+    monkeypatch.setattr("smidgen.runs.run.write_report", lambda *_: None)
     text = smidgen.format_experiment(tiny)
     assert smidgen.parse_experiment(text) == tiny
     Path("tiny.toml").write_text(text)
     experiment = smidgen.find_experiment("tiny.toml")
     epochs: list[int] = []
     listener = smidgen.Listener(epoch=lambda epoch, _: epochs.append(epoch.epoch))
-    outcome = smidgen.train(experiment, smidgen.Where(seed=3, threads=1), listener)
+    outcome = smidgen.train(experiment, smidgen.RunOptions(seed=3, threads=1), listener)
     assert outcome.folder == Path("runs/tiny/seed-3")
     assert outcome.record == replace(smidgen.read_record(outcome.folder))
     assert outcome.verdict.passed
@@ -109,7 +109,7 @@ def test_training_and_checking_are_a_line_each(
 
 def test_over_the_budget_nothing_is_trained(tiny: smidgen.Experiment, tmp_path: Path) -> None:
     over = replace(tiny, budget=Budget(max_params=10))
-    outcome = smidgen.train(over, smidgen.Where(out=tmp_path / "runs"))
+    outcome = smidgen.train(over, smidgen.RunOptions(out=tmp_path / "runs"))
     assert (outcome.folder, outcome.record, outcome.verdict.passed) == (None, None, False)
     assert not (tmp_path / "runs").exists()
 

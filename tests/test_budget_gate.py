@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 from smidgen.budget import Budget
-from smidgen.checking import Check, check
 from smidgen.config import Augment, Experiment, Model, format_experiment
-from smidgen.data import Dataset, TrainPart, load
+from smidgen.data import Dataset, TrainSplit, load
 from smidgen.errors import SmidgenError
 from smidgen.profiling import profile
 from smidgen.record import RunRecord, _seal, format_epoch, format_record, read_record
-from smidgen.run import Where, run
-from smidgen.stages import prepare
+from smidgen.runs.check import Check, check
+from smidgen.runs.run import RunOptions, run
+from smidgen.runs.stages import prepare
 
 # ------------------------------------------------------------- limits, at and beside their figures
 
@@ -212,7 +212,7 @@ def test_a_bias_alone_is_over_the_budget(tiny: Experiment, tmp_path: Path) -> No
         experiment = replace(tiny, model=model, budget=Budget(max_params=7840))
         _, found = prepare(experiment)
         assert experiment.budget.check(found).passed is passed
-    assert run(experiment, Where(out=tmp_path / "runs", threads=1)).folder is None
+    assert run(experiment, RunOptions(out=tmp_path / "runs", threads=1)).folder is None
     assert not (tmp_path / "runs").exists()  # stopped before any training
 
 
@@ -275,7 +275,7 @@ def _(at: Scene) -> None:
 
 @tried("the run moved elsewhere, without what says no more", "")
 def _(at: Scene) -> None:
-    for name in ("metrics.jsonl", "exhibits.safetensors", "times.json", "report.html"):
+    for name in ("metrics.jsonl", "diagnostics.safetensors", "times.json", "report.html"):
         (at.folder / name).unlink(missing_ok=True)
 
 
@@ -448,9 +448,9 @@ def _(at: Scene) -> None:
 def other(tiny: Experiment, digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run like `finished`, with another seed; for reading only."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("smidgen.run.write_report", lambda *_: None)
+        patch.setattr("smidgen.runs.run.write_report", lambda *_: None)
         out = tmp_path_factory.mktemp("other")
-        found = run(tiny, Where(seed=4, out=out, threads=1), dataset=digits).folder
+        found = run(tiny, RunOptions(seed=4, out=out, threads=1), dataset=digits).folder
     assert found is not None
     return found
 
@@ -498,7 +498,7 @@ def disguise(at: Scene) -> None:
 def test_what_fits_throughout_is_found_by_a_repetition(
     name: str, spoilable: Path, record: RunRecord, other: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("smidgen.run.write_report", lambda *_: None)
+    monkeypatch.setattr("smidgen.runs.run.write_report", lambda *_: None)
     REPEATED[name](Scene(spoilable, record, other))
     assert said(spoilable) == (True, "")
     passed, text = said(spoilable, repeat=True)
@@ -509,7 +509,7 @@ def test_what_fits_throughout_is_found_by_a_repetition(
 # ----------------------------------------------------------------------------------- the labels
 
 
-def shuffled(part: TrainPart, seed: int) -> TrainPart:
+def shuffled(part: TrainSplit, seed: int) -> TrainSplit:
     order = torch.randperm(len(part.labels), generator=torch.Generator().manual_seed(seed))
     return replace(part, labels=part.labels[order])
 
@@ -519,7 +519,7 @@ def test_labels_that_were_changed_since_are_found(
 ) -> None:
     labels = (digits.test.labels + 1) % 10
     spoilt = replace(digits, test=replace(digits.test, labels=labels), sha256="1" * 64)
-    monkeypatch.setattr("smidgen.checking.load", lambda *_, **__: spoilt)
+    monkeypatch.setattr("smidgen.runs.check.load", lambda *_, **__: spoilt)
     passed, text = said(spoilable)
     assert not passed
     assert "data's SHA-256" in text
@@ -531,7 +531,7 @@ def test_shuffled_labels_teach_nothing(
     tiny: Experiment, mnist_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """10 % on MNIST's test set, as by chance, and the gate says that the budget is missed."""
-    monkeypatch.setattr("smidgen.run.write_report", lambda *_: None)
+    monkeypatch.setattr("smidgen.runs.run.write_report", lambda *_: None)
     settings = replace(tiny.data, name="mnist", augment=Augment())
     dataset = load(settings, folder=mnist_folder)
     part = replace(
@@ -546,12 +546,14 @@ def test_shuffled_labels_teach_nothing(
     found = []
     for seed in range(SHUFFLES):
         spoilt = replace(dataset, train=shuffled(part, seed))
-        outcome = run(experiment, Where(seed=seed, out=tmp_path, threads=1), dataset=spoilt)
+        outcome = run(experiment, RunOptions(seed=seed, out=tmp_path, threads=1), dataset=spoilt)
         assert outcome.record is not None
         assert not outcome.verdict.passed
         found.append(outcome.record.test.score.accuracy)
     assert abs(sum(found) / len(found) - 0.10) <= 0.015, found
-    honest = run(experiment, Where(out=tmp_path, threads=1), dataset=replace(dataset, train=part))
+    honest = run(
+        experiment, RunOptions(out=tmp_path, threads=1), dataset=replace(dataset, train=part)
+    )
     assert honest.record is not None
     assert honest.verdict.passed, honest.record.test.score
 

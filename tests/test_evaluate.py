@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from smidgen.data import TestPart
+from smidgen.data import TestSplit
 from smidgen.errors import ModelError
 from smidgen.evaluate import evaluate
 
@@ -14,10 +14,10 @@ LOGITS = [[2.0, 0.0, -1.0], [0.5, 0.5 + 1e-3, 0.0], [0.0, 0.0, 3.0], [1.0, 0.0, 
 LABELS = [0, 0, 2, 1]
 
 
-def part() -> TestPart:
+def part() -> TestSplit:
     """Images whose single pixel is their number."""
     images = torch.arange(4, dtype=torch.uint8).view(4, 1, 1, 1)
-    return TestPart(images, torch.tensor(LABELS))
+    return TestSplit(images, torch.tensor(LABELS))
 
 
 class Lookup(nn.Module):

@@ -31,7 +31,7 @@ def away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leaves the sections with pictures out of reports: drawing takes seconds."""
-    monkeypatch.setattr("smidgen.report.page.sections_of", lambda _: [])
+    monkeypatch.setattr("smidgen.report.run_page.sections_of", lambda _: [])
 
 
 def test_every_example_is_run_here() -> None:

@@ -36,9 +36,9 @@ from PIL import Image
 from smidgen.cli import main
 from smidgen.config import Experiment
 from smidgen.data import Dataset
-from smidgen.data.builtin import BUILT_IN
+from smidgen.data.named.catalog import BUILT_IN
 from smidgen.record import RECORD, _seal
-from smidgen.run import Where, run
+from smidgen.runs.run import RunOptions, run
 from smidgen.training.checkpoint import CHECKPOINT
 
 Capture = pytest.CaptureFixture[str]
@@ -173,14 +173,14 @@ def weights(make: Callable[[Place], bytes], command: str) -> Make:
     return made
 
 
-def exhibits(make: Callable[[Place], bytes]) -> Make:
+def diagnostics(make: Callable[[Place], bytes]) -> Make:
     """The record is forged to say the digest of the hostile file."""
 
     def made(at: Place) -> list[str]:
         content = make(at)
-        (at.run / "exhibits.safetensors").write_bytes(content)
+        (at.run / "diagnostics.safetensors").write_bytes(content)
         digest = hashlib.sha256(content).hexdigest()
-        forge(at.run, lambda plain: plain.update(exhibits_sha256=digest))
+        forge(at.run, lambda plain: plain.update(diagnostics_sha256=digest))
         return ["report", str(at.run)]
 
     return made
@@ -188,7 +188,7 @@ def exhibits(make: Callable[[Place], bytes]) -> Make:
 
 for what, content_of in TENSORS.items():
     case(f"weights: {what}", weights(content_of, "check"), "weights.safetensors is damaged")
-    case(f"pictures: {what}", exhibits(content_of), "exhibits.safetensors is damaged")
+    case(f"pictures: {what}", diagnostics(content_of), "diagnostics.safetensors is damaged")
 
 
 def predicting(at: Place) -> list[str]:
@@ -203,10 +203,10 @@ def changed(**arrays: torch.Tensor) -> Make:
     """The right pictures but for some arrays."""
 
     def content(at: Place) -> bytes:
-        there = safetensors.torch.load((at.run / "exhibits.safetensors").read_bytes())
+        there = safetensors.torch.load((at.run / "diagnostics.safetensors").read_bytes())
         return safetensors.torch.save(there | arrays)
 
-    return exhibits(content)
+    return diagnostics(content)
 
 
 for what, arrays in {
@@ -301,7 +301,7 @@ def unseen(shape: list[int]) -> Make:
     """A record of a set of one's own, whose images are said to be of that shape."""
 
     def change(plain: Any) -> None:
-        plain["experiment"]["data"] = {"path": "pets", "augment": {"clean_epochs": 1}}
+        plain["experiment"]["data"] = {"path": "pets", "augment": {"no_aug_epochs": 1}}
         plain["data"].update(image_shape=shape, mean=[0.5] * shape[0], std=[0.5] * shape[0])
 
     def made(at: Place) -> list[str]:
@@ -317,7 +317,7 @@ case("record: images of no channels", unseen([0, 8, 8]), "which no data set has"
 case("record: images of no pixels", unseen([1, 0, -5]), "which no data set has")
 case(
     "record: data from a folder of the system",
-    put("experiment.data", {"path": "/etc", "augment": {"clean_epochs": 1}}, "check"),
+    put("experiment.data", {"path": "/etc", "augment": {"no_aug_epochs": 1}}, "check"),
     "/etc",
 )
 
@@ -331,7 +331,7 @@ def piped(name: str, command: str = "report") -> Make:
     return made
 
 
-for name in ("run.json", "weights.safetensors", "exhibits.safetensors", "times.json"):
+for name in ("run.json", "weights.safetensors", "diagnostics.safetensors", "times.json"):
     case(f"a pipe as {name}", piped(name), "is no file but a pipe or a device")
 case("a pipe as metrics.jsonl", piped("metrics.jsonl", "check"), "is no file but a pipe")
 
@@ -677,9 +677,9 @@ def stopped_folder(
 ) -> Path:
     """The folder of a run that still has its checkpoint; for reading only."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("smidgen.run.remove_checkpoints", lambda _: None)
-        patch.setattr("smidgen.run.write_report", lambda *_: None)
-        found = run(tiny, Where(out=tmp_path_factory.mktemp("stopped")), dataset=digits).folder
+        patch.setattr("smidgen.runs.run.remove_checkpoints", lambda _: None)
+        patch.setattr("smidgen.runs.run.write_report", lambda *_: None)
+        found = run(tiny, RunOptions(out=tmp_path_factory.mktemp("stopped")), dataset=digits).folder
     assert found is not None
     return found
 
@@ -788,7 +788,7 @@ def test_an_archive_is_refused_whole(
     which, make, says = ARCHIVES[name]
     [source] = BUILT_IN[which].files
     make(place.here / source.packed.name)
-    monkeypatch.setattr("smidgen.data.sources._require_digest", lambda *_: None)
+    monkeypatch.setattr("smidgen.data.named.sources._require_digest", lambda *_: None)
     refused(["data", "get", which, "--data-dir", "."], says, place, tmp_path, capfd)
 
 
@@ -798,7 +798,9 @@ def test_an_archive_is_refused_whole(
 def test_a_record_that_names_a_module_runs_nothing_in_pages(
     place: Place, capfd: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("smidgen.report.page.sections_of", lambda _: [])  # pictures take seconds
+    monkeypatch.setattr(
+        "smidgen.report.run_page.sections_of", lambda _: []
+    )  # pictures take seconds
     foreign("{}/evil.py:Net")(place)
     place.code(place.run / "evil.py")
     (place.here / "README.md").write_text("<!-- smidgen results run -->\n<!-- smidgen end -->\n")

@@ -12,6 +12,7 @@ from forging import forge
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from smidgen._storage.serialization import from_plain
 from smidgen.budget import LimitVerdict, Verdict
 from smidgen.errors import RecordError
 from smidgen.record import (
@@ -33,7 +34,6 @@ from smidgen.record import (
     read_record,
     read_times,
 )
-from smidgen.schema import from_plain
 
 
 def sealed(body: str) -> bytes:
@@ -148,13 +148,13 @@ def test_a_record_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
         (b"\xff\xfe", "damaged: 'utf-8' codec"),
         (b"[" * 100_000, "damaged: maximum recursion"),
         (b"[]", r"damaged: the file must be a table\.$"),
-        (b'{"schema": 2, "seed": NaN}', r"damaged: NaN is no number in JSON\.$"),
-        (b'{"schema": 2, "seed": -Infinity}', r"damaged: -Infinity is no number in JSON\.$"),
+        (b'{"schema": 3, "seed": NaN}', r"damaged: NaN is no number in JSON\.$"),
+        (b'{"schema": 3, "seed": -Infinity}', r"damaged: -Infinity is no number in JSON\.$"),
         (b"{}", "was changed after it was written"),
         (sealed('{\n "seed": 1\n}\n'), f"schema None; this smidgen reads {SCHEMA}"),
-        (b'{"schema": 1, "news": 1}', "schema 1; this smidgen reads 2. Repeat the run"),
-        (b'{"schema": 2}', "was changed after it was written: .* Bring the original back"),
-        (sealed('{\n "schema": 2\n}\n'), "damaged: experiment is missing"),
+        (b'{"schema": 1, "news": 1}', "schema 1; this smidgen reads 3. Repeat the run"),
+        (b'{"schema": 3}', "was changed after it was written: .* Bring the original back"),
+        (sealed('{\n "schema": 3\n}\n'), "damaged: experiment is missing"),
     ],
 )
 def test_what_is_no_record_is_refused(tmp_path: Path, content: bytes, message: str) -> None:

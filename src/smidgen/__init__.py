@@ -13,10 +13,12 @@ smidgen.Budget(max_params=8_000).check(my_network).passed
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from smidgen._version import __version__
+
 if TYPE_CHECKING:
     from smidgen.budget import Budget as Budget
     from smidgen.budget import Verdict as Verdict
-    from smidgen.checking import check as check
+    from smidgen.callbacks import Listener as Listener
     from smidgen.config import Augment as Augment
     from smidgen.config import Average as Average
     from smidgen.config import Data as Data
@@ -28,41 +30,39 @@ if TYPE_CHECKING:
     from smidgen.config import format_experiment as format_experiment
     from smidgen.config import parse_experiment as parse_experiment
     from smidgen.config import read_experiment as read_experiment
+    from smidgen.config.builtin import find_experiment as find_experiment
     from smidgen.data import load as load
     from smidgen.data import normalize as normalize
     from smidgen.errors import SmidgenError as SmidgenError
-    from smidgen.experiments import find_experiment as find_experiment
-    from smidgen.listener import Listener as Listener
-    from smidgen.predicting import predict as predict
     from smidgen.profiling import profile as profile
     from smidgen.record import read_record as read_record
     from smidgen.report import summary as summary
     from smidgen.report import verdict_text as verdict_text
-    from smidgen.run import Where as Where
-    from smidgen.run import resume as resume
-    from smidgen.run import run as _run
+    from smidgen.runs.check import check as check
+    from smidgen.runs.predict import predict as predict
+    from smidgen.runs.run import RunOptions as RunOptions
+    from smidgen.runs.run import resume as resume
+    from smidgen.runs.run import run as _run
 
     train = _run
-
-__version__ = "0.1.0"
 
 # Looked up when first used, so that importing smidgen, and its command's --help, stay light.
 _HOMES = {
     "smidgen.budget": ("Budget", "Verdict"),
-    "smidgen.checking": ("check",),
+    "smidgen.runs.check": ("check",),
     "smidgen.config": (
         *("Augment", "Average", "Data", "Experiment", "Model", "Optimizer", "Schedule", "Train"),
         *("format_experiment", "parse_experiment", "read_experiment"),
     ),
     "smidgen.data": ("load", "normalize"),
     "smidgen.errors": ("SmidgenError",),
-    "smidgen.experiments": ("find_experiment",),
-    "smidgen.predicting": ("predict",),
+    "smidgen.config.builtin": ("find_experiment",),
+    "smidgen.runs.predict": ("predict",),
     "smidgen.profiling": ("profile",),
     "smidgen.record": ("read_record",),
     "smidgen.report": ("summary", "verdict_text"),
-    "smidgen.listener": ("Listener",),
-    "smidgen.run": ("Where", "resume", "train"),
+    "smidgen.callbacks": ("Listener",),
+    "smidgen.runs.run": ("RunOptions", "resume", "train"),
 }
 _EXPORTS = {name: home for home, names in _HOMES.items() for name in names}
 

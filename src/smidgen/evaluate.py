@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
-from smidgen.data import Part, ordered_batches
+from smidgen.data import Split, eval_batches
 from smidgen.errors import ModelError
 from smidgen.record import CalibrationBin, Evaluation, Score
 
@@ -16,7 +16,7 @@ BINS = 15
 @torch.no_grad()
 def evaluate(
     network: nn.Module,
-    part: Part,
+    part: Split,
     mean: tuple[float, ...],
     std: tuple[float, ...],
     num_classes: int,
@@ -34,7 +34,7 @@ def evaluate(
     loss = torch.zeros((), dtype=torch.float64)
     confusion = torch.zeros(num_classes * num_classes, dtype=torch.int64)
     bins = torch.zeros(3, BINS, dtype=torch.float64)  # images, sums of confidence, right ones
-    for images, labels in ordered_batches(part, batch_size=batch_size, mean=mean, std=std):
+    for images, labels in eval_batches(part, batch_size=batch_size, mean=mean, std=std):
         scores = network(images).float()  # (batch, classes)
         loss += F.cross_entropy(scores, labels, reduction="sum").cpu()
         if not math.isfinite(float(loss)):

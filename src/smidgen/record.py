@@ -10,19 +10,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
+from smidgen._storage.serialization import from_plain, to_plain
 from smidgen.budget import Verdict
 from smidgen.config import Experiment, beside
 from smidgen.errors import RecordError
-from smidgen.schema import from_plain, to_plain
 
-SCHEMA = 2
+SCHEMA = 3
 
 # The files of a run's folder.
 EXPERIMENT = "experiment.toml"
 RECORD = "run.json"
 METRICS = "metrics.jsonl"
 WEIGHTS = "weights.safetensors"
-EXHIBITS = "exhibits.safetensors"
+DIAGNOSTICS = "diagnostics.safetensors"
 TIMES = "times.json"
 PAGE = "report.html"
 
@@ -175,8 +175,8 @@ class Environment:
     processor: str
     device: str
     threads: int
-    form: str
-    """How training steps were computed: eager, channels-last or lanes."""
+    backend: str
+    """How training steps were computed: eager, channels-last or native."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -195,7 +195,7 @@ class RunRecord:
     test_looks: int
     """How often the test set was scored."""
     weights_sha256: str
-    exhibits_sha256: str
+    diagnostics_sha256: str
     environment: Environment
     verdict: Verdict
     inexact: tuple[str, ...] = ()
@@ -242,7 +242,7 @@ def require_files(folder: Path) -> None:
     Raises:
         RecordError: one is out of reach, or a pipe or a device, which would be read for ever.
     """
-    for name in (RECORD, EXPERIMENT, METRICS, WEIGHTS, EXHIBITS, TIMES):
+    for name in (RECORD, EXPERIMENT, METRICS, WEIGHTS, DIAGNOSTICS, TIMES):
         path = folder / name
         try:
             special = path.exists() and not (path.is_file() or path.is_dir())

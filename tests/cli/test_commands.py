@@ -31,7 +31,7 @@ def tiny_file(tiny: Experiment, tmp_path: Path) -> Path:
 @pytest.fixture
 def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leaves the report out: drawing it takes longer than these trainings."""
-    monkeypatch.setattr("smidgen.run.write_report", lambda *_: None)
+    monkeypatch.setattr("smidgen.runs.run.write_report", lambda *_: None)
 
 
 # ---------------------------------------------------------------------------------------- summary
@@ -304,8 +304,8 @@ def test_what_is_wrong_in_a_file_is_one_line(
     change: Callable[[str], str],
     message: str,
 ) -> None:
-    set_aside = replace(tiny, data=replace(tiny.data, validation=300))
-    text = format_experiment(tiny if "1437" in message else set_aside)
+    split_validation = replace(tiny, data=replace(tiny.data, validation=300))
+    text = format_experiment(tiny if "1437" in message else split_validation)
     path = tmp_path / "tiny.toml"
     path.write_text(change(text))
     where = ["--out", str(tmp_path / "runs"), "--quiet", "--threads", "1"]
@@ -387,7 +387,7 @@ def test_a_network_whose_output_does_not_fit_is_one_line(
     from torch import nn
 
     for network in (nn.Identity(), nn.Sequential(nn.Flatten(), nn.Linear(784, 9))):
-        monkeypatch.setattr("smidgen.stages.build", lambda *_, net=network: net)
+        monkeypatch.setattr("smidgen.runs.stages.build", lambda *_, net=network: net)
         assert main(["train", str(tiny_file), "--out", str(tmp_path / "runs")]) == 2
         check_one_line(capsys, "it must return (batch, 10), one score for each class")
         assert not (tmp_path / "runs").exists()
@@ -458,7 +458,7 @@ def test_an_interruption_is_exit_130(
     def interrupt(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("smidgen.run.train", interrupt)
+    monkeypatch.setattr("smidgen.runs.run.train", interrupt)
     assert main(["train", str(tiny_file), "--out", str(tmp_path / "runs"), "--quiet"]) == 130
     folder = tmp_path / "runs" / "tiny" / "seed-0"
     way = f"smidgen train --resume {folder}"
@@ -473,7 +473,7 @@ def test_a_bug_keeps_its_traceback_and_is_no_missed_budget(
     def fail(*_: Any, **__: Any) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("smidgen.run.train", fail)
+    monkeypatch.setattr("smidgen.runs.run.train", fail)
     out = str(tiny_file.parent / "runs")
     assert main(["train", str(tiny_file), "--out", out, "--quiet"]) == 70
     error = capsys.readouterr().err

@@ -28,7 +28,7 @@ def test_without_flags_nothing_changes(tiny: Experiment) -> None:
         (["--budget.max-params=7999"], "budget.max_params", 7999),
         (["--budget.min_accuracy", "1"], "budget.min_accuracy", 1.0),
         (["--data.validation", "0"], "data.validation", 0),
-        (["--data.augment.clean-epochs", "2"], "data.augment.clean_epochs", 2),
+        (["--data.augment.clean-epochs", "2"], "data.augment.no_aug_epochs", 2),
         (["--data.augment.rotate", "7"], "data.augment.rotate", 7.0),
         (["--train.optimizer.lr", "1e-3"], "train.optimizer.lr", 0.001),
         (["--train.optimizer.weight-decay", "0"], "train.optimizer.weight_decay", 0.0),
@@ -86,7 +86,7 @@ def test_another_network_takes_the_place_of_the_one_in_the_file(tiny: Experiment
         (["--train.optimizer.name", "rms"], r"name is 'rms'; it must be one of 'sgd', 'adam'"),
         (["--train.test_each_epoch", "True"], r"each_epoch is 'True'; it must be true or false"),
         (["--train.test_each_epoch", "1"], r"each_epoch is 1; it must be true or false"),
-        (["--data.augment.clean_epochs", "9"], r"clean_epochs is 9; train.epochs is only 2"),
+        (["--data.augment.no_aug_epochs", "9"], r"no_aug_epochs is 9; train.epochs is only 2"),
         (["--model.args", "3"], r"--model.args is 3; it must be a table"),
         (["--model.args", "{dropout = 0.1}"], r"--model.args are for a net"),
         (["--model.net", "a", "--model.chain", "8 G"], r"--model.net and --model.chain are given"),
@@ -104,9 +104,9 @@ def test_what_is_wrong_with_a_flag_is_said(
 
 
 def test_several_flags_are_judged_together(tiny: Experiment) -> None:
-    alone = replace(tiny, data=replace(tiny.data, augment=Augment(clean_epochs=2)))
-    changed = flagged(alone, "--train.epochs", "1", "--data.augment.clean_epochs", "1")
-    assert (changed.train.epochs, changed.data.augment.clean_epochs) == (1, 1)
+    alone = replace(tiny, data=replace(tiny.data, augment=Augment(no_aug_epochs=2)))
+    changed = flagged(alone, "--train.epochs", "1", "--data.augment.no_aug_epochs", "1")
+    assert (changed.train.epochs, changed.data.augment.no_aug_epochs) == (1, 1)
 
 
 def test_both_spellings_of_a_flag_and_its_value_stay_apart() -> None:

@@ -10,14 +10,14 @@ import pytest
 
 from smidgen.cli import main
 from smidgen.config import Experiment, format_experiment
-from smidgen.live import LivePage
-from smidgen.track import SINKS
+from smidgen.report.live import LivePage
+from smidgen.training.tracking import SINKS
 
 
 @pytest.fixture
 def command(tiny: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """A training of seconds, without its report."""
-    monkeypatch.setattr("smidgen.run.write_report", lambda *_: None)
+    monkeypatch.setattr("smidgen.runs.run.write_report", lambda *_: None)
     path = tmp_path / "tiny.toml"
     path.write_text(format_experiment(tiny), encoding="utf-8")
     return ["train", str(path), "--out", str(tmp_path / "runs"), "--threads", "1"]

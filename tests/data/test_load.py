@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 import torch
 
-from smidgen.config import Data, Split
+from smidgen.config import Data, TrainTestSplit
 from smidgen.data import describe, load
 from smidgen.errors import ConfigError
 
@@ -21,8 +21,11 @@ def test_an_unknown_set_is_answered_with_the_known_ones() -> None:
     [
         ({}, "data must have one of name and path; it has none"),
         ({"name": "mnist", "path": "x"}, "one of name and path; it has name and path"),
-        ({"name": "mnist", "size": 32}, "data.size, data.grey and data.split are for data.path"),
-        ({"name": "mnist", "grey": True}, "are for data.path; a named set is as it is"),
+        (
+            {"name": "mnist", "size": 32},
+            "data.size, data.grayscale and data.split are for data.path",
+        ),
+        ({"name": "mnist", "grayscale": True}, "are for data.path; a named set is as it is"),
         ({"path": "x", "size": 0}, "data.size is 0; it must be from 1 to 4,096"),
         ({"path": "x", "validation": -1}, "data.validation is -1; it must be 0 or more"),
     ],
@@ -35,7 +38,7 @@ def test_settings_that_make_no_sense_are_refused(fields: dict[str, Any], message
 @pytest.mark.parametrize("share", [0.0, 1.0, -0.1, float("nan")])
 def test_a_test_part_is_a_share(share: float) -> None:
     with pytest.raises(ConfigError, match=r"data\.split\.test is .*; a share, between 0 and 1"):
-        Split(test=share)
+        TrainTestSplit(test=share)
 
 
 def test_too_large_a_validation_part_is_refused() -> None:

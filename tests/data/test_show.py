@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from own_sets import parted, unparted
+from custom_sets import parted, unparted
 from PIL import Image
 
 from smidgen.cli import main
@@ -53,7 +53,7 @@ def test_digits_need_no_files(capsys: pytest.CaptureFixture[str]) -> None:
 def test_show_counts_and_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert smidgen("show", "digits") == 0
     out = capsys.readouterr().out
-    assert "images: 28x28, grey; mean 0." in out
+    assert "images: 28x28, grayscale; mean 0." in out
     assert out.splitlines()[-3].split() == ["all", "1,137", "300", "360"]
     for name in ("digits.png", "digits-augmented.png"):
         with Image.open(tmp_path / name) as picture:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from smidgen.config import Augment, Data
-from smidgen.data import TrainingBatches, TrainPart, load
+from smidgen.data import TrainLoader, TrainSplit, load
 from smidgen.errors import ConfigError, DataError
 
 
@@ -41,8 +41,8 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
 
 def batches(name: str | None, clean: bool = False) -> Tensor:
     images = torch.arange(12 * 9, dtype=torch.uint8).view(12, 1, 3, 3)
-    part = TrainPart(images, torch.zeros(12, dtype=torch.int64), transforms=name)
-    found = TrainingBatches(
+    part = TrainSplit(images, torch.zeros(12, dtype=torch.int64), transforms=name)
+    found = TrainLoader(
         part=part, batch_size=5, augment=Augment(), mean=(0.0,), std=(1 / 255,), seed=0
     )
     return torch.cat([images for images, _ in found.epoch(1, clean=clean)])

@@ -7,7 +7,7 @@ import torch
 from small_nets import NETS, SHAPE, Function
 from torch import nn
 
-from smidgen.nets import REFERENCE
+from smidgen.models import REFERENCE
 from smidgen.profiling import profile
 
 

@@ -9,8 +9,8 @@ from small_nets import NETS, SHAPE, Function
 from torch import Tensor, nn
 
 from smidgen.profiling import profile
-from smidgen.profiling.measure import PROBED
-from smidgen.profiling.probe import probe
+from smidgen.profiling.profiler import PROBED
+from smidgen.profiling.receptive_field.probe import probe
 from smidgen.report import summary
 
 SIDES = (1, 40, 37)

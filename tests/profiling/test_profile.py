@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from smidgen.errors import ModelError
-from smidgen.nets import REFERENCE
+from smidgen.models import REFERENCE
 from smidgen.profiling import check_output, profile
 from smidgen.record import Profile
 

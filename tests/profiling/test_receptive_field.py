@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from small_nets import NETS, SHAPE, Function
 from torch import Tensor, nn
 
-from smidgen.nets import REFERENCE
+from smidgen.models import REFERENCE
 from smidgen.profiling import profile
-from smidgen.profiling.lookout import Lookout
-from smidgen.profiling.receptive_field import Field
+from smidgen.profiling.receptive_field.arithmetic import Field
+from smidgen.profiling.receptive_field.tracker import FieldTracker
 from smidgen.profiling.trace import Operator, trace
 
 
@@ -31,7 +31,7 @@ def sees(net: nn.Module, shape: tuple[int, ...], axis: int) -> Tensor:
 def fields(net: nn.Module, shape: tuple[int, ...]) -> tuple[Field, Field]:
     """What the output sees, as the profile follows it, with where it begins."""
     traced = trace(net, shape)
-    lookout = Lookout(traced.image)
+    lookout = FieldTracker(traced.image)
     for event in traced.events:
         if isinstance(event, Operator):
             lookout.apply(event)

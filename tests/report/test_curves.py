@@ -7,7 +7,7 @@ from PIL import Image
 
 from smidgen.record import Epoch, RunRecord, Score
 from smidgen.report import plots
-from smidgen.report.canvas import as_png
+from smidgen.report.style import as_png
 
 ZERO = Score(loss=0.0, accuracy=1.0)
 

@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from torch import nn
 
 from smidgen.config import Augment
-from smidgen.data import Dataset, TestPart, TrainPart
+from smidgen.data import Dataset, TestSplit, TrainSplit
 from smidgen.evaluate import evaluate
-from smidgen.exhibit import MAPS, SAMPLES, exhibits
 from smidgen.profiling import profile
 from smidgen.record import RunRecord
 from smidgen.report import write_report
-from smidgen.report.folder import RunFolder
-from smidgen.stages import data_record
+from smidgen.report.run_folder import RunFolder
+from smidgen.runs.diagnostics import MAPS, SAMPLES, diagnostics
+from smidgen.runs.stages import data_record
 
 Shape = tuple[int, int, int]
 
@@ -57,9 +57,9 @@ def dataset(classes: tuple[str, ...], shape: Shape) -> Dataset:
     return Dataset(
         name="noise",
         source="made here",
-        train=TrainPart(*noise(3)),
+        train=TrainSplit(*noise(3)),
         validation=None,
-        test=TestPart(*noise(2)),
+        test=TestSplit(*noise(2)),
         classes=classes,
         mean=(0.5,) * channels,
         std=(0.3,) * channels,
@@ -76,7 +76,8 @@ def folder(record: RunRecord, place: Path, classes: tuple[str, ...], shape: Shap
     net = nn.Sequential(conv, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), head)
     data = dataset(classes, shape)
     shown = {
-        name: tensor.numpy() for name, tensor in exhibits(net, data, Augment(rotate=9), 0).items()
+        name: tensor.numpy()
+        for name, tensor in diagnostics(net, data, Augment(rotate=9), 0).items()
     }
     assert len(shown["samples"]) <= SAMPLES
     assert len(shown["maps"]) == MAPS
@@ -93,7 +94,7 @@ def folder(record: RunRecord, place: Path, classes: tuple[str, ...], shape: Shap
         epochs=made.epochs,
         record=made,
         times=None,
-        exhibits=shown,
+        diagnostics=shown,
         filters=conv.weight.detach().numpy(),
         missing=(),
     )

@@ -6,8 +6,8 @@ from matplotlib.colors import to_rgb
 
 from smidgen.record import RunRecord
 from smidgen.report import plots
-from smidgen.report.canvas import NARROW, as_svg
-from smidgen.report.mosaic import mosaic
+from smidgen.report.image_grid import mosaic
+from smidgen.report.style import NARROW, as_svg
 
 
 def luminance(colour: Any) -> float:

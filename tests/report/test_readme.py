@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from smidgen.audit import audit
 from smidgen.errors import ConfigError, RecordError
 from smidgen.record import RECORD, TIMES, RunRecord, Times, format_record, format_times
+from smidgen.report.audit import audit
 from smidgen.report.readme import is_stale, update
 
 Put = Callable[..., Path]

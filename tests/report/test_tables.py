@@ -3,7 +3,7 @@ from collections.abc import Callable
 import pytest
 from torch import nn
 
-from smidgen.nets import REFERENCE
+from smidgen.models import REFERENCE
 from smidgen.profiling import profile
 from smidgen.report.tables import (
     layer_table,

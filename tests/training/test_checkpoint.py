@@ -16,9 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from smidgen._storage.serialization import to_plain
 from smidgen.errors import CheckpointError, SmidgenError
 from smidgen.record import RunRecord, Times
-from smidgen.schema import to_plain
 from smidgen.training import Checkpoint, load_checkpoint, remove_checkpoints, save_checkpoint
 from smidgen.training.checkpoint import decode_checkpoint
 

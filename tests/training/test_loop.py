@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from smidgen.config import Augment, Average, Optimizer, Schedule, Train
-from smidgen.data import Dataset, TrainingBatches, TrainPart, normalize
+from smidgen.data import Dataset, TrainLoader, TrainSplit, normalize
 from smidgen.errors import CheckpointError, ModelError
 from smidgen.evaluate import evaluate
-from smidgen.nets.chain import build_chain
+from smidgen.models.chain import build_chain
 from smidgen.record import Epoch, Score
 from smidgen.training import Progress, State, Watch, train
 from smidgen.training.schedule import rate
@@ -27,7 +27,7 @@ FULL = replace(
     schedule=Schedule(name="one-cycle"),
     average=Average(name="ema", decay=0.9),
 )
-MUON = Optimizer(name="muon", lr=0.05, momentum=0.9, nesterov=True, rest_lr=0.02)
+MUON = Optimizer(name="muon", lr=0.05, momentum=0.9, nesterov=True, other_lr=0.02)
 MOVED = Augment(rotate=10, translate=0.1, scale=0.1, shear=0.1)
 
 
@@ -83,8 +83,8 @@ def learn(
     watch: Watch | None = None,
     start: State | None = None,
 ) -> tuple[nn.Module, tuple[Epoch, ...]]:
-    batches = TrainingBatches(
-        part=TrainPart(data.train.images[:images], data.train.labels[:images]),
+    batches = TrainLoader(
+        part=TrainSplit(data.train.images[:images], data.train.labels[:images]),
         batch_size=settings.batch_size,
         augment=augment or Augment(),
         mean=data.mean,
@@ -131,7 +131,7 @@ def test_sixty_four_images_are_learnt_by_heart(digits: Dataset) -> None:
     torch.manual_seed(0)
     fresh = build_chain("8,s2 16,s2 G", (1, 28, 28), 10)
     network, epochs = learn(digits, settings, images=64, network=fresh)
-    part = TrainPart(digits.train.images[:64], digits.train.labels[:64])
+    part = TrainSplit(digits.train.images[:64], digits.train.labels[:64])
     assert evaluate(network, part, digits.mean, digits.std, 10).score.accuracy == 1.0
     assert epochs[-1].train.loss < epochs[0].train.loss / 5
 
@@ -157,7 +157,7 @@ def test_the_last_epochs_see_clean_images(
 ) -> None:
     spy = Spy(small())
     settings = replace(PLAIN, epochs=3, batch_size=8)
-    learn(digits, settings, images=32, network=spy, augment=replace(MOVED, clean_epochs=clean))
+    learn(digits, settings, images=32, network=spy, augment=replace(MOVED, no_aug_epochs=clean))
     originals = normalize(digits.train.images[:32], digits.mean, digits.std).flatten(1).tolist()
     shown = torch.cat(spy.shown).flatten(1).tolist()
     assert len(shown) == 3 * 32
@@ -313,7 +313,7 @@ if TYPE_CHECKING:
 
     def _no_test_part_is_learnt_from(data: Dataset, network: nn.Module, watch: Watch) -> None:
         # mypy runs on this file and refuses an ignore without need: that is the test.
-        batches = TrainingBatches(
+        batches = TrainLoader(
             part=data.test,  # type: ignore[arg-type]
             batch_size=1,
             augment=Augment(),
@@ -328,12 +328,12 @@ if TYPE_CHECKING:
 def test_mypy_names_the_part_that_is_wrong(tmp_path: Path) -> None:
     program = """
 from smidgen.config import Augment
-from smidgen.data import Dataset, TrainingBatches
+from smidgen.data import Dataset, TrainLoader
 
 def wrong(data: Dataset) -> None:
     plain, mean, std = Augment(), data.mean, data.std
-    TrainingBatches(part=data.train, batch_size=1, augment=plain, mean=mean, std=std, seed=0)
-    TrainingBatches(part=data.test, batch_size=1, augment=plain, mean=mean, std=std, seed=0)
+    TrainLoader(part=data.train, batch_size=1, augment=plain, mean=mean, std=std, seed=0)
+    TrainLoader(part=data.test, batch_size=1, augment=plain, mean=mean, std=std, seed=0)
 """
     path = tmp_path / "wrong.py"
     path.write_text(program)
@@ -342,4 +342,4 @@ def wrong(data: Dataset) -> None:
     done = subprocess.run([*command, str(path)], cwd=root, capture_output=True, text=True)
     (line, _) = done.stdout.splitlines()
     assert "wrong.py:8: error" in line
-    assert 'has incompatible type "TestPart"; expected "TrainPart"' in line
+    assert 'has incompatible type "TestSplit"; expected "TrainSplit"' in line

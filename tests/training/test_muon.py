@@ -5,9 +5,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from smidgen.config import Optimizer
-from smidgen.nets.chain import build_chain
+from smidgen.models.chain import build_chain
 from smidgen.training.muon import Muon, orthogonalized
-from smidgen.training.optimizer import build_optimizer
+from smidgen.training.optimizers import build_optimizer
 
 
 @settings(deadline=None)
@@ -59,7 +59,7 @@ def test_a_first_step_has_the_size_that_its_shape_says() -> None:
 def test_convolutions_get_muon_and_the_rest_its_own_rate() -> None:
     network = build_chain("4 8 G", (1, 28, 28), 10)
     asked = Optimizer(
-        name="muon", lr=0.05, rest_lr=0.02, momentum=0.9, nesterov=True, weight_decay=1e-4
+        name="muon", lr=0.05, other_lr=0.02, momentum=0.9, nesterov=True, weight_decay=1e-4
     )
     optimizer = build_optimizer(network, asked)
     convolutions, head, rest = optimizer.param_groups
@@ -75,9 +75,12 @@ def test_convolutions_get_muon_and_the_rest_its_own_rate() -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"momentum": 0.9, "nesterov": True}, "rest_lr is None; muon needs it"),
-        ({"rest_lr": 0.1}, "muon needs a momentum above 0, and nesterov"),
-        ({"rest_lr": 0.0, "momentum": 0.9, "nesterov": True}, "rest_lr is 0.0; it must be above 0"),
+        ({"momentum": 0.9, "nesterov": True}, "other_lr is None; muon needs it"),
+        ({"other_lr": 0.1}, "muon needs a momentum above 0, and nesterov"),
+        (
+            {"other_lr": 0.0, "momentum": 0.9, "nesterov": True},
+            "other_lr is 0.0; it must be above 0",
+        ),
     ],
 )
 def test_settings_that_make_no_sense(fields: dict[str, float], message: str) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from smidgen import __version__
+from smidgen._version import __version__
 from smidgen.cli import bench, data, pages, report, train
 from smidgen.cli.arguments import (
     add_data_dir,
@@ -121,9 +121,9 @@ def _parser() -> Parser:
 
 
 def _summary(given: argparse.Namespace) -> int:
+    from smidgen._storage.serialization import to_plain
     from smidgen.report import summary, verdict_text
-    from smidgen.schema import to_plain
-    from smidgen.stages import prepare
+    from smidgen.runs.stages import prepare
 
     experiment = chosen_experiment(given)
     _, found = prepare(experiment)
@@ -136,8 +136,8 @@ def _summary(given: argparse.Namespace) -> int:
 
 
 def _check(given: argparse.Namespace) -> int:
-    from smidgen.checking import check
     from smidgen.report import verdict_text
+    from smidgen.runs.check import check
 
     found = check(
         given.run,
@@ -156,8 +156,8 @@ def _check(given: argparse.Namespace) -> int:
 
 
 def _predict(given: argparse.Namespace) -> int:
-    from smidgen.predicting import predict
     from smidgen.report import percent
+    from smidgen.runs.predict import predict
 
     for found in predict(given.run, given.images):
         likely = ", ".join(f"{name} {percent(share)}" for name, share in found.classes[:3])

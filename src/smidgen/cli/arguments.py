@@ -44,6 +44,6 @@ def what_is_given(given: argparse.Namespace, *names: str) -> dict[str, Any]:
 
 def chosen_experiment(given: argparse.Namespace) -> Experiment:
     """The experiment that is named, with the flags laid over it."""
-    from smidgen.experiments import find_experiment
+    from smidgen.config.builtin import find_experiment
 
     return with_flags(find_experiment(given.experiment), given)

@@ -18,8 +18,8 @@ def add(commands: Any) -> None:
     """Add the command to the parser's."""
     parser = commands.add_parser(
         "bench",
-        help="show how fast this machine trains a network, in each form",
-        description="Time training steps on random images in memory: images a second in each form "
+        help="show how fast this machine trains a network, in each backend",
+        description="Time training steps on random images in memory: images a second in each backend "
         "and number of threads, the share of the machine's own float32 matrix product that their "
         "arithmetic reaches, and what the experiment will take.",
     )
@@ -43,11 +43,11 @@ def add(commands: Any) -> None:
 
 
 def _bench(given: argparse.Namespace) -> int:
-    from smidgen.bench import bench
+    from smidgen._storage.serialization import to_plain
     from smidgen.data import load
     from smidgen.errors import UnavailableError
     from smidgen.report import seconds
-    from smidgen.schema import to_plain
+    from smidgen.runs.benchmark import bench
 
     experiment = chosen_experiment(given)
     flags = what_is_given(given, "threads", "batch_sizes", "device", "seconds")
@@ -59,14 +59,14 @@ def _bench(given: argparse.Namespace) -> int:
     if given.json:
         print(json.dumps(to_plain(found), indent=1))
         return 0
-    print(f"{'form':<14}{'threads':>8}{'batch':>7}{'images/s':>11}{'of peak':>9}{'epoch':>12}")
+    print(f"{'backend':<14}{'threads':>8}{'batch':>7}{'images/s':>11}{'of peak':>9}{'epoch':>12}")
     for row in found.rows:
         print(
-            f"{row.form:<14}{row.threads:>8}{row.batch_size:>7}{row.images_per_second:>11,.0f}"
+            f"{row.backend:<14}{row.threads:>8}{row.batch_size:>7}{row.images_per_second:>11,.0f}"
             f"{row.share_of_peak:>9.0%}{seconds(row.epoch_seconds):>12}"
         )
-    for form, reason in found.left_out.items():
-        print(f"{form} is not used, since {reason}")
+    for backend, reason in found.left_out.items():
+        print(f"{backend} is not used, since {reason}")
     peaks = ", ".join(f"{peak:,.0f} with {n}" for n, peak in found.peak_gflops.items())
     print(f"peak: the float32 matrix product's GFLOP/s: {peaks} threads")
     epochs, own = experiment.train.epochs, experiment.train.batch_size
@@ -75,7 +75,7 @@ def _bench(given: argparse.Namespace) -> int:
         return 0
     print(
         f"{epochs} epochs of {num_images:,} images take {seconds(epochs * best.epoch_seconds)} of "
-        f"steps in the form {best.form} with threads: {best.threads}; making the batches and "
+        f"steps in the backend {best.backend} with threads: {best.threads}; making the batches and "
         "validation come on top"
     )
     return 0

@@ -9,7 +9,7 @@ from smidgen.errors import ConfigError
 if TYPE_CHECKING:
     from smidgen.config import Augment, Data
     from smidgen.data import Dataset
-    from smidgen.data.sources import BuiltIn
+    from smidgen.data.named.sources import BuiltIn
 
 _SAMPLES = 10  # of each class
 _PAIRS = 20
@@ -57,16 +57,17 @@ def add(commands: Any) -> None:
 
 
 def _list(given: argparse.Namespace) -> int:
-    from smidgen.data import NAMES, builtin
+    from smidgen.data import NAMES
+    from smidgen.data.named import catalog
 
     for name in NAMES:
         if name == "digits":
-            shape, classes, counts = "28x28 grey", 10, (1437, 360)
+            shape, classes, counts = "28x28 grayscale", 10, (1437, 360)
             about = "handwritten digits; they come with smidgen"
         else:
-            source = builtin.BUILT_IN[name]
+            source = catalog.BUILT_IN[name]
             channels, height, width = source.image_shape
-            shape = f"{height}x{width} {'grey' if channels == 1 else 'colour'}"
+            shape = f"{height}x{width} {'grayscale' if channels == 1 else 'colour'}"
             classes, about = len(source.classes), source.about
             counts = (source.num_train, source.num_test)
         print(
@@ -77,7 +78,7 @@ def _list(given: argparse.Namespace) -> int:
 
 
 def _get(given: argparse.Namespace) -> int:
-    from smidgen.data.sources import read_builtin
+    from smidgen.data.named.sources import read_builtin
 
     source = _builtin(given.name)
     if source is None:
@@ -89,7 +90,7 @@ def _get(given: argparse.Namespace) -> int:
 
 
 def _verify(given: argparse.Namespace) -> int:
-    from smidgen.data.sources import verify
+    from smidgen.data.named.sources import verify
 
     source = _builtin(given.name)
     if source is None:
@@ -103,18 +104,19 @@ def _verify(given: argparse.Namespace) -> int:
 
 def _builtin(name: str) -> "BuiltIn | None":
     """The set of that name; None for the one that needs no files."""
-    from smidgen.data import NAMES, builtin
+    from smidgen.data import NAMES
+    from smidgen.data.named import catalog
 
     if name not in NAMES:
         raise ConfigError(f"{name!r} is no data set; there are {', '.join(NAMES)}.")
-    return builtin.BUILT_IN.get(name)
+    return catalog.BUILT_IN.get(name)
 
 
 def _show(given: argparse.Namespace) -> int:
+    from smidgen._storage.files import write_atomic
     from smidgen.config import Augment
     from smidgen.data import load
-    from smidgen.files import write_whole
-    from smidgen.report.canvas import as_png
+    from smidgen.report.style import as_png
 
     data = _named(given.name, given.size)
     dataset = load(data, folder=given.data_dir, skip_bad=given.skip_bad)
@@ -123,8 +125,8 @@ def _show(given: argparse.Namespace) -> int:
     if out.suffix.lower() != ".png":
         raise ConfigError(f"--out is {out}; it must end in .png.")
     second = out.with_name(f"{out.stem}-augmented.png")
-    write_whole(out, as_png(_samples(dataset)))
-    write_whole(
+    write_atomic(out, as_png(_samples(dataset)))
+    write_atomic(
         second,
         as_png(
             _augmented(
@@ -151,7 +153,7 @@ def _named(name: str, size: int | None) -> "Data":
 def _print(dataset: "Dataset") -> None:
     channels, height, width = dataset.image_shape
     print(f"{dataset.name}: {dataset.source}")
-    colour = "grey" if channels == 1 else "in colour"
+    colour = "grayscale" if channels == 1 else "in colour"
     print(
         f"images: {height}x{width}, {colour}; mean {_round(dataset.mean)}, "
         f"standard deviation {_round(dataset.std)}"
@@ -173,7 +175,7 @@ def _round(values: tuple[float, ...]) -> str:
 
 
 def _samples(dataset: "Dataset") -> Any:
-    from smidgen.report.grid import grid
+    from smidgen.report.sample_grid import grid
 
     train = dataset.train
     rows, names = [], []
@@ -190,7 +192,7 @@ def _augmented(dataset: "Dataset", settings: "Augment") -> Any:
     import torch
 
     from smidgen.data import augment
-    from smidgen.report.grid import grid
+    from smidgen.report.sample_grid import grid
 
     train, generator = dataset.train, torch.Generator().manual_seed(0)
     rounds = [train.first_of(place, _SAMPLES) for place in range(len(dataset.classes))]

@@ -7,8 +7,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from smidgen.callbacks import Listener
 from smidgen.data import Dataset
-from smidgen.listener import Listener
 from smidgen.record import Epoch, Profile, Score
 from smidgen.report import percent
 from smidgen.training import Progress as Step

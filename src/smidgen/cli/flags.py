@@ -18,9 +18,9 @@ import typing
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal, NoReturn
 
+from smidgen._storage.serialization import from_plain, to_plain
 from smidgen.config import Experiment
 from smidgen.errors import ConfigError
-from smidgen.schema import from_plain, to_plain
 
 
 class Parser(argparse.ArgumentParser):

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from smidgen.files import read_page
+from smidgen._storage.files import read_page
 
 
 def add(commands: Any) -> None:
@@ -60,7 +60,7 @@ def _readme(given: argparse.Namespace) -> int:
 
 
 def _audit(given: argparse.Namespace) -> int:
-    from smidgen.audit import audit
+    from smidgen.report.audit import audit
 
     text = read_page(given.file)
     findings = audit(text.replace("\r\n", "\n").replace("\r", "\n"))
@@ -72,10 +72,10 @@ def _audit(given: argparse.Namespace) -> int:
 
 
 def _init(given: argparse.Namespace) -> int:
-    from smidgen.starter import ACTION, write_starter
+    from smidgen.cli.project import ACTION, write_project
 
     name = given.name if given.name is not None else given.folder.resolve().name
-    for path in write_starter(given.folder, name, given.action or ACTION):
+    for path in write_project(given.folder, name, given.action or ACTION):
         print(f"wrote {path}")
     if given.action is None:
         print(f"put the repository of smidgen's action in place of {ACTION} in the workflow")

@@ -19,7 +19,7 @@ def add(commands: Any) -> None:
 
 
 def _report(given: argparse.Namespace) -> int:
-    from smidgen.files import ensure_folder
+    from smidgen._storage.files import ensure_folder
     from smidgen.report import read_run, write_comparison, write_report
 
     runs = [read_run(folder) for folder in given.runs]

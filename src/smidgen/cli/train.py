@@ -20,7 +20,7 @@ from smidgen.errors import ConfigError
 if TYPE_CHECKING:
     from smidgen.cli.watch import Watch
     from smidgen.data import Dataset
-    from smidgen.run import Outcome, Where
+    from smidgen.runs.run import Outcome, RunOptions
 
 QUICKSTART_PATIENCE = 4.0  # seconds for each of two mirrors: a network that is not there costs 8
 
@@ -72,8 +72,8 @@ def _add_where(parser: argparse.ArgumentParser) -> None:
         help="CPU threads (default: one, or one for each core, whichever is faster)",
     )
     parser.add_argument(
-        "--form",
-        help="how steps are computed: eager, channels-last or lanes (default: auto, the fastest, "
+        "--backend",
+        help="how steps are computed: eager, channels-last or native (default: auto, the fastest, "
         "measured once for a network and then remembered)",
     )
     parser.add_argument(
@@ -101,10 +101,10 @@ def _add_where(parser: argparse.ArgumentParser) -> None:
 
 
 def _quickstart(given: argparse.Namespace) -> int:
+    from smidgen.config.builtin import find_experiment
     from smidgen.data import load
     from smidgen.errors import UnavailableError
-    from smidgen.experiments import find_experiment
-    from smidgen.run import find_stopped
+    from smidgen.runs.run import find_stopped
 
     experiment = find_experiment("quickstart")
     try:
@@ -140,7 +140,7 @@ def _run(
     experiment: Experiment, given: argparse.Namespace, dataset: "Dataset | None" = None
 ) -> int:
     from smidgen.cli.watch import watching
-    from smidgen.run import run
+    from smidgen.runs.run import run
 
     where = _where(given)
     with watching(experiment, f"seed {where.seed}", given) as watch:
@@ -150,18 +150,18 @@ def _run(
 def _resume(folder: Path, given: argparse.Namespace) -> int:
     from smidgen.cli.watch import watching
     from smidgen.record import EXPERIMENT
-    from smidgen.run import resume
+    from smidgen.runs.run import resume
 
     with watching(read_experiment(folder / EXPERIMENT), folder.name, given) as watch:
         there = what_is_given(given, "data_dir", "device", "threads", "checkpoint_seconds")
         return _tell(resume(folder, watch.listener, **there), watch)
 
 
-def _where(given: argparse.Namespace) -> "Where":
-    from smidgen.run import Where
+def _where(given: argparse.Namespace) -> "RunOptions":
+    from smidgen.runs.run import RunOptions
 
-    names = ("seed", "out", "data_dir", "device", "threads", "form", "checkpoint_seconds")
-    return Where(skip_bad=given.skip_bad, **what_is_given(given, *names))
+    names = ("seed", "out", "data_dir", "device", "threads", "backend", "checkpoint_seconds")
+    return RunOptions(skip_bad=given.skip_bad, **what_is_given(given, *names))
 
 
 def _tell(outcome: "Outcome", watch: "Watch") -> int:

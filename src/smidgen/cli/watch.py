@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
+from smidgen.callbacks import Listener, together
 from smidgen.cli.display import Display
 from smidgen.config import Experiment
-from smidgen.listener import Listener, together
-from smidgen.live import LivePage
-from smidgen.track import tracked
+from smidgen.report.live import LivePage
 from smidgen.training import Progress
+from smidgen.training.tracking import tracked
 
 
 @dataclass(slots=True)

@@ -4,41 +4,41 @@ from pathlib import Path
 
 from smidgen.config import Data
 from smidgen.data.augment import augment, normalize
-from smidgen.data.batches import TrainingBatches, ordered_batches
-from smidgen.data.builtin import BUILT_IN, qmnist_extra
-from smidgen.data.digits import load_digits
-from smidgen.data.own import describe_own, load_own
-from smidgen.data.parts import (
+from smidgen.data.custom.load import describe_own, load_own
+from smidgen.data.datasets import (
     Dataset,
-    Decoded,
-    Facts,
-    Part,
-    TestPart,
-    TrainPart,
-    ValidationPart,
-    set_aside,
+    DatasetInfo,
+    RawDataset,
+    Split,
+    TestSplit,
+    TrainSplit,
+    ValidationSplit,
+    split_validation,
 )
-from smidgen.data.pictures import MOST_PIXELS, picture_at, pixels_at
-from smidgen.data.sources import load_builtin
+from smidgen.data.images import MAX_PIXELS, load_image, open_image
+from smidgen.data.loader import TrainLoader, eval_batches
+from smidgen.data.named.catalog import BUILT_IN, qmnist_extra
+from smidgen.data.named.digits import load_digits
+from smidgen.data.named.sources import load_builtin
 from smidgen.errors import ConfigError
 
 __all__ = [
-    "MOST_PIXELS",
+    "MAX_PIXELS",
     "NAMES",
     "Dataset",
-    "Facts",
-    "Part",
-    "TestPart",
-    "TrainPart",
-    "TrainingBatches",
-    "ValidationPart",
+    "DatasetInfo",
+    "Split",
+    "TestSplit",
+    "TrainSplit",
+    "TrainLoader",
+    "ValidationSplit",
     "augment",
     "describe",
     "load",
     "normalize",
-    "ordered_batches",
-    "picture_at",
-    "pixels_at",
+    "eval_batches",
+    "open_image",
+    "load_image",
     "qmnist_extra",
 ]
 
@@ -46,7 +46,7 @@ NAMES = ("mnist", "digits", *(name for name in BUILT_IN if name != "mnist"))
 """What data.name can be."""
 
 
-def describe(data: Data) -> Facts:
+def describe(data: Data) -> DatasetInfo:
     """Image shape and number of classes of the data set that `data` names, or that is at its path.
 
     Nothing is downloaded and no picture decoded; headers of a person's own are read, once.
@@ -58,9 +58,9 @@ def describe(data: Data) -> Facts:
     if data.path is not None:
         return describe_own(data)
     if _name(data) == "digits":
-        return Facts((1, 28, 28), 10)
+        return DatasetInfo((1, 28, 28), 10)
     source = BUILT_IN[_name(data)]
-    return Facts(source.image_shape, len(source.classes))
+    return DatasetInfo(source.image_shape, len(source.classes))
 
 
 def load(
@@ -76,10 +76,12 @@ def load(
         ConfigError: an unknown name, or more images set aside than there are.
         DataError: missing or damaged files, a download that fails.
     """
-    return set_aside(_decoded(data, folder, patience, skip_bad), data.validation, data.transforms)
+    return split_validation(
+        _decoded(data, folder, patience, skip_bad), data.validation, data.transforms
+    )
 
 
-def _decoded(data: Data, folder: Path | None, patience: float, skip_bad: bool) -> Decoded:
+def _decoded(data: Data, folder: Path | None, patience: float, skip_bad: bool) -> RawDataset:
     if data.path is not None:
         return load_own(data, skip_bad=skip_bad)
     name = _name(data)

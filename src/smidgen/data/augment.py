@@ -7,7 +7,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from smidgen.config import Augment
-from smidgen.data.parts import Background
+from smidgen.data.datasets import Background
 
 _PADDING = {"black": "zeros", "edge": "border"}  # as grid_sample calls them
 

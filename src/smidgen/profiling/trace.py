@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from smidgen.errors import ModelError
-from smidgen.profiling.misfit import describe_failure
+from smidgen.profiling.shape_errors import describe_failure
 
 Shape = tuple[int, ...]
 

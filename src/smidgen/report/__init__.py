@@ -1,9 +1,9 @@
 """Reports: records in, text and figures out. Nothing here trains, computes or needs torch."""
 
-from smidgen.report.compare import write_comparison
-from smidgen.report.figures import percent, result_text, seconds, verdict_text
-from smidgen.report.folder import RunFolder, read_run
-from smidgen.report.page import write_report
+from smidgen.report.comparison import write_comparison
+from smidgen.report.formatting import percent, result_text, seconds, verdict_text
+from smidgen.report.run_folder import RunFolder, read_run
+from smidgen.report.run_page import write_report
 from smidgen.report.tables import summary
 
 __all__ = [

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smidgen.record import CalibrationBin, Epoch, Profile, Score
-from smidgen.report.canvas import COLOURS, INK, LINES, MARKERS, NARROW, canvas
-from smidgen.report.mosaic import Mosaic, mosaic
+from smidgen.report.image_grid import ImageGrid, mosaic
+from smidgen.report.style import COLOURS, INK, LINES, MARKERS, NARROW, canvas
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -326,7 +326,7 @@ def _rows(images: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
     return [images[start : start + 8] for start in range(0, len(images), 8)]
 
 
-def _outline(axes: "Axes", tiles: Mosaic, number: int) -> None:
+def _outline(axes: "Axes", tiles: ImageGrid, number: int) -> None:
     """A line around each tile: one may be as pale as the page in its middle."""
     from matplotlib.patches import Rectangle
 

@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 
+from smidgen._storage.files import read_page, write_atomic
 from smidgen.config import without_words
 from smidgen.errors import ConfigError, RecordError
-from smidgen.files import read_page, write_whole
 from smidgen.record import RECORD, RunRecord, Times, read_record, read_times
-from smidgen.report.figures import (
+from smidgen.report.formatting import (
     limit_cells,
     percent,
     result_text,
@@ -57,7 +57,7 @@ def update(path: Path) -> bool:
     old = read_page(path)
     new = _filled(path, old)
     if new != old:
-        write_whole(path.resolve(), new)
+        write_atomic(path.resolve(), new)
     return new != old
 
 

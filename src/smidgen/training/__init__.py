@@ -1,5 +1,13 @@
 """Training: the one loop, and what it is made of."""
 
+from smidgen.training.backends import (
+    BACKENDS,
+    Backend,
+    Speed,
+    choose_backend,
+    measure_backends,
+    unsupported_reason,
+)
 from smidgen.training.checkpoint import (
     Checkpoint,
     load_checkpoint,
@@ -7,23 +15,22 @@ from smidgen.training.checkpoint import (
     remove_checkpoints,
     save_checkpoint,
 )
-from smidgen.training.forms import FORMS, Form, Speed, choose_form, measure_forms, why_not
 from smidgen.training.loop import Progress, State, Watch, train
 
 __all__ = [
-    "FORMS",
+    "BACKENDS",
     "Checkpoint",
-    "Form",
+    "Backend",
     "Progress",
     "Speed",
     "State",
     "Watch",
-    "choose_form",
+    "choose_backend",
     "load_checkpoint",
-    "measure_forms",
+    "measure_backends",
     "packed",
     "remove_checkpoints",
     "save_checkpoint",
     "train",
-    "why_not",
+    "unsupported_reason",
 ]

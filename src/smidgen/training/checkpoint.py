@@ -14,12 +14,12 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from smidgen._storage.files import write_atomic
+from smidgen._storage.serialization import from_plain, to_plain
 from smidgen.config import Experiment
-from smidgen.environment import MOST_THREADS
 from smidgen.errors import CheckpointError
-from smidgen.files import write_whole
 from smidgen.record import DataRecord, Environment, Epoch, Times
-from smidgen.schema import from_plain, to_plain
+from smidgen.training.device import MAX_THREADS
 
 CHECKPOINT = "last.checkpoint"
 BEFORE = "previous.checkpoint"
@@ -54,7 +54,7 @@ class Checkpoint:
     def __post_init__(self) -> None:
         sound = (
             0 <= self.seed < 2**63
-            and 1 <= self.environment.threads <= MOST_THREADS
+            and 1 <= self.environment.threads <= MAX_THREADS
             and self.epoch >= 1
             and self.batch >= 0
             and self.seconds >= 0
@@ -72,7 +72,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, tensors: dict[str, Ten
     header = {"checkpoint": json.dumps(to_plain(checkpoint), allow_nan=False)}
     body = packed(tensors, header)
     digest = hashlib.sha256(body).hexdigest().encode()
-    write_whole(folder / CHECKPOINT, _HEAD + digest + b"\n" + body, keep=folder / BEFORE)
+    write_atomic(folder / CHECKPOINT, _HEAD + digest + b"\n" + body, keep=folder / BEFORE)
 
 
 def packed(tensors: dict[str, Tensor], header: dict[str, str] | None = None) -> bytes:

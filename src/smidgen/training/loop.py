@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from smidgen.config import Train
-from smidgen.data import TrainingBatches
+from smidgen.data import TrainLoader
 from smidgen.errors import ModelError
 from smidgen.record import Epoch, Score
 from smidgen.seeds import generators, seed_all, set_generators
-from smidgen.training.forms import forward_in
-from smidgen.training.learner import Learner
+from smidgen.training.backends import forward_with
 from smidgen.training.schedule import rate
+from smidgen.training.step import TrainStep
 
 _GLANCE = 0.1  # seconds between two looks at the running sums: each look waits for the device
 
@@ -65,16 +65,16 @@ class Watch:
 
 def train(
     network: nn.Module,
-    batches: TrainingBatches,
+    batches: TrainLoader,
     settings: Train,
     watch: Watch,
     start: State | None = None,
-    form: str = "eager",
+    backend: str = "eager",
 ) -> tuple[nn.Module, tuple[Epoch, ...]]:
     """The trained network (the average, where the settings ask for one) and its epochs.
 
     `network` and the images stand on one device. Everything random comes from the batches' seed:
-    dropout from torch's global generator, which is seeded for it. `form` is one of FORMS that the
+    dropout from torch's global generator, which is seeded for it. `backend` is one of BACKENDS that the
     network has here. From `start`, the state of such a training, it goes on to what that one would
     have come to, bit for bit.
 
@@ -87,8 +87,8 @@ def train(
     channels, height, width = batches.part.images.shape[1:]
     half = settings.precision == "bfloat16"
     network.train()
-    forward = forward_in(form, network, (channels, height, width), half)
-    learner, epochs = Learner(network, settings, forward), list(start.epochs) if start else []
+    forward = forward_with(backend, network, (channels, height, width), half)
+    learner, epochs = TrainStep(network, settings, forward), list(start.epochs) if start else []
     running = _Running(start.epoch if start else 1, steps_per_epoch, device, watch.batch)
     seed_all(batches.seed, "train")
     if start:
@@ -106,7 +106,7 @@ def train(
         )
 
     while (epoch := running.epoch) <= settings.epochs:
-        clean = epoch > settings.epochs - batches.augment.clean_epochs
+        clean = epoch > settings.epochs - batches.augment.no_aug_epochs
         network.train()
         for images, labels in batches.epoch(epoch, clean=clean, start=running.batches):
             step = (epoch - 1) * steps_per_epoch + running.batches

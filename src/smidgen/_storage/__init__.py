@@ -1,0 +1,1 @@
+"""Files, folders, locks, digests and serialization: what others write to the disk with."""

@@ -1,0 +1,41 @@
+"""What is to be done: experiments, their parts, and the TOML files that hold them."""
+
+from smidgen.config.experiment import (
+    Argument,
+    Augment,
+    Average,
+    Budget,
+    Data,
+    Experiment,
+    Model,
+    Optimizer,
+    Schedule,
+    Train,
+    TrainTestSplit,
+    beside,
+    format_experiment,
+    is_file,
+    parse_experiment,
+    read_experiment,
+    without_words,
+)
+
+__all__ = [
+    "Argument",
+    "Augment",
+    "Average",
+    "Budget",
+    "Data",
+    "Experiment",
+    "Model",
+    "Optimizer",
+    "Schedule",
+    "Train",
+    "TrainTestSplit",
+    "beside",
+    "format_experiment",
+    "is_file",
+    "parse_experiment",
+    "read_experiment",
+    "without_words",
+]

@@ -1,5 +1,0 @@
-"""A page on this machine that shows a run's curves as they grow."""
-
-from smidgen.live.page import LivePage
-
-__all__ = ["LivePage"]

@@ -1,0 +1,439 @@
+import hashlib
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from custom_sets import FORMATS, csv, npz, parted, picture_folder, pixels, save, unparted, validated
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from smidgen.config import Augment, Data, TrainTestSplit
+from smidgen.data import Dataset, TrainLoader, describe, load
+from smidgen.data import images as pictures
+from smidgen.data.custom import cache as store
+from smidgen.data.custom.load import alternating, split
+from smidgen.data.datasets import channel_statistics
+from smidgen.errors import DataError
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "data").mkdir()
+    return tmp_path / "data"
+
+
+def content(dataset: Dataset) -> list[Any]:
+    parts = [part for part in (dataset.train, dataset.validation, dataset.test) if part]
+    return [
+        dataset.sha256,
+        dataset.mean,
+        dataset.std,
+        dataset.classes,
+        dataset.notes,
+        *(part.images.numpy().tobytes() for part in parts),
+        *(part.labels.tolist() for part in parts),
+    ]
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_every_form_loads_as_it_is_described(
+    form: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make, counts, shape = FORMATS[form]
+    data = Data(path=str(make(folder)))
+    facts = describe(data)
+    dataset = load(data)
+    assert facts.image_shape == dataset.image_shape == shape
+    assert facts.num_classes == len(dataset.classes) == 3
+    assert describe(data) == facts
+    assert dataset.validation is not None
+    parts = (dataset.train, dataset.validation, dataset.test)
+    assert tuple(len(part) for part in parts) == counts
+    for part in parts:  # each holds each class's share
+        shares = part.labels.bincount(minlength=3)
+        assert shares.max() - shares.min() <= 1
+    assert dataset.classes == (
+        ("cat", "dog", "elk") if "parted" in form or form == "validated" else ("0", "1", "2")
+    )
+    assert dataset.notes == ()
+
+    learnt = torch.cat([dataset.train.images, dataset.validation.images])
+    whole = hashlib.sha256()
+    for tensor in (
+        learnt,
+        torch.cat([dataset.train.labels, dataset.validation.labels]),
+        dataset.test.images,
+        dataset.test.labels,
+    ):
+        whole.update(tensor.numpy().tobytes())
+    assert dataset.sha256 == whole.hexdigest()
+    assert (dataset.mean, dataset.std) == channel_statistics(dataset.train.images)
+
+    def refuse(*args: object, **kwargs: object) -> None:
+        pytest.fail("the second start must not decode anything")
+
+    monkeypatch.setattr(pictures, "_opened", refuse)
+    monkeypatch.setattr("smidgen.data.custom.load.read_arrays", refuse)
+    start = time.perf_counter()
+    again = load(data)
+    assert time.perf_counter() - start < 1
+    assert content(again) == content(dataset)
+    everything = load(Data(path=data.path, validation=0))
+    assert everything.sha256 == dataset.sha256
+    assert torch.equal(everything.train.images, learnt)
+
+
+def test_pixels_and_labels_are_those_of_the_files(folder: Path) -> None:
+    dataset = load(Data(path=str(validated(folder))))
+    for part, name in (
+        (dataset.train, "train"),
+        (dataset.validation, "val"),
+        (dataset.test, "test"),
+    ):
+        assert part is not None
+        wanted = set()
+        for label, animal in enumerate(dataset.classes):
+            for file in (folder / "pets" / name / animal).iterdir():
+                array = np.asarray(Image.open(file)).transpose(2, 0, 1)
+                wanted.add((array.tobytes(), label))
+        got = {
+            (image.numpy().tobytes(), int(label))
+            for image, label in zip(part.images, part.labels, strict=True)
+        }
+        assert got == wanted
+
+
+def test_arrays_keep_their_pairs(folder: Path) -> None:
+    path = npz(folder)
+    dataset = load(Data(path=str(path), validation=0))
+    raw = np.load(path)
+    pairs = {
+        (image.tobytes(), int(label))
+        for image, label in zip(raw["x_train"], raw["y_train"], strict=True)
+    }
+    got = {
+        (np.ascontiguousarray(image.numpy().transpose(1, 2, 0)).tobytes(), int(label))
+        for image, label in zip(dataset.train.images, dataset.train.labels, strict=True)
+    }
+    assert got == pairs
+    assert np.array_equal(dataset.test.images.numpy(), raw["x_test"].transpose(0, 3, 1, 2))
+
+
+def test_size_and_colour_are_as_said_or_the_most_common(folder: Path) -> None:
+    path = parted(folder)
+    for place in range(20):
+        save(path / "train" / "cat" / f"large-{place}.jpg", pixels(1, 40, 30, seed=place)[0])
+    save(path / "train" / "dog" / "red.png", pixels(1, 9, 7, 3)[0])
+    for data, shape in (
+        (Data(path=str(path)), (3, 9, 7)),
+        (Data(path=str(path), grayscale=True), (1, 9, 7)),
+        (Data(path=str(path), size=5), (3, 5, 5)),
+        (Data(path=str(path), size=12, grayscale=True), (1, 12, 12)),
+    ):
+        assert describe(data).image_shape == shape
+        assert load(data).image_shape == shape
+    for data, shape in (
+        (Data(path=str(npz(folder)), size=5, grayscale=True), (1, 5, 5)),
+        (Data(path=str(csv(folder)), size=6, grayscale=False), (3, 6, 6)),
+    ):
+        assert describe(data).image_shape == load(data).image_shape == shape
+
+
+def test_a_seed_splits_and_the_same_seed_the_same_way(folder: Path) -> None:
+    path = str(unparted(folder))
+    first, other = (load(Data(path=path, split=TrainTestSplit(seed=seed))) for seed in (0, 1))
+    assert first.sha256 != other.sha256
+    half = load(Data(path=path, split=TrainTestSplit(test=0.5), validation=1))
+    assert (len(half.train), len(half.test)) == (20, 21)
+    moved = folder / "elsewhere"
+    (folder / "pets").rename(moved)
+    assert load(Data(path=str(moved))).sha256 == first.sha256
+
+
+def test_a_change_of_the_files_is_seen(folder: Path) -> None:
+    path = parted(folder)
+    data = Data(path=str(path))
+    before = load(data)
+    save(path / "train" / "elk" / "new.png", pixels(1, 9, 7, seed=9)[0])
+    assert len(load(data).train) + 1 == len(before.train) + 2
+    picture = path / "test" / "elk" / "002.png"
+    save(picture, pixels(1, 9, 7, seed=10)[0])
+    os.utime(picture, ns=(1, 1))
+    assert load(data).sha256 != before.sha256
+
+
+@pytest.mark.parametrize("name", ["images.npy", "labels.npy", "store.json"])
+@pytest.mark.parametrize("damage", ["cut", "altered", "gone"])
+def test_a_damaged_cache_is_made_again(name: str, damage: str, folder: Path, cache: Path) -> None:
+    data = Data(path=str(parted(folder)))
+    before = content(load(data))
+    (file,) = cache.rglob(name)
+    if damage == "gone":
+        file.unlink()
+    else:
+        raw = file.read_bytes()
+        file.write_bytes(raw[:-3] if damage == "cut" else raw[:-3] + b"?" + raw[-2:])
+        os.utime(file, ns=(5, 5))
+    assert content(load(data)) == before
+
+
+def test_what_a_killed_process_left_is_swept_away(folder: Path, cache: Path) -> None:
+    data = Data(path=str(parted(folder)))
+    load(data)
+    place = next(cache.rglob("store.json"))
+    old, new = (place.parent / f".images-{name}.npy" for name in ("old", "new"))
+    for stray in (old, new):
+        stray.write_bytes(b"half")
+    os.utime(old, (1, 1))
+    place.unlink()
+    load(data)
+    assert not old.exists()
+    assert new.exists()  # somebody may be writing it
+
+
+def test_the_images_are_mapped_and_not_read(folder: Path) -> None:
+    dataset = load(Data(path=str(parted(folder))))
+    # Copy on write: what is changed in memory does not reach the file.
+    dataset.train.images[0] = 0
+    assert load(Data(path=str(folder / "pets"))).train.images[0].max() > 0
+    batches = TrainLoader(
+        part=dataset.train,
+        batch_size=8,
+        augment=Augment(rotate=5),
+        mean=dataset.mean,
+        std=dataset.std,
+        seed=0,
+    )
+    assert sum(len(labels) for _, labels in batches.epoch(1)) == len(dataset.train)
+
+
+def test_of_several_that_start_at_once_one_decodes(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = Data(path=str(parted(folder)), size=8, grayscale=True)
+    real, calls = store.write_stored, []
+
+    def counted(*args: Any, **kwargs: Any) -> store.Stored:
+        calls.append(args)
+        time.sleep(0.1)
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(store, "write_stored", counted)
+    with ThreadPoolExecutor(3) as pool:
+        digests = {dataset.sha256 for dataset in pool.map(load, [data] * 3)}
+    assert len(digests) == len(calls) == 1
+
+
+def test_no_space_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
+    def full(*args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(store, "_write_images", full)
+    with pytest.raises(DataError, match=r"cannot be written to: No space left.* XDG_CACHE_HOME"):
+        load(Data(path=str(parted(folder))))
+    assert list(cache.rglob(".images-*")) == []
+
+
+def test_the_same_picture_in_train_and_test_is_noted(folder: Path) -> None:
+    path = parted(folder)
+    for number, name in enumerate(("cat", "dog")):
+        array = np.asarray(Image.open(path / "train" / name / f"00{number}.png"))
+        save(path / "test" / name / "copy.bmp", array)  # the same pixels in another file
+    (note,) = load(Data(path=str(path))).notes
+    assert note.startswith("2 test images are among the training images too, as test/cat/copy.bmp")
+    assert "train/cat/000.png" in note
+
+
+def test_other_files_are_left_alone_and_noted(folder: Path) -> None:
+    path = parted(folder)
+    (path / "train" / "cat" / "Thumbs.db").write_bytes(b"x")
+    (path / "train" / "cat" / ".hidden.png").write_bytes(b"x")
+    (path / "read-me.txt").write_text("pets")
+    assert load(Data(path=str(path))).notes == (
+        "1 files that are no pictures were left alone, as train/cat/Thumbs.db.",
+    )
+
+
+def bad_pictures(path: Path) -> list[Path]:
+    """A file of text, a cut PNG, an empty file and a cut JPEG among the training pictures."""
+    text, cut, empty, half = (
+        path / "train" / "cat" / name for name in ("0.png", "1.png", "2.gif", "3.jpg")
+    )
+    text.write_text("this is no picture")
+    good = (path / "train" / "cat" / "000.png").read_bytes()
+    cut.write_bytes(good[:60])
+    empty.write_bytes(b"")
+    save(half, pixels(1, 9, 7)[0])
+    half.write_bytes(half.read_bytes()[:-40])
+    return [text, cut, empty, half]
+
+
+def test_an_unreadable_picture_is_named_or_skipped(folder: Path) -> None:
+    path = parted(folder)
+    data = Data(path=str(path))
+    bad = bad_pictures(path)
+    assert describe(data).image_shape == (1, 9, 7)
+    with pytest.raises(DataError, match=r"cat/\d\.(png|gif|jpg) is (no picture|damaged)"):
+        load(data)
+    dataset = load(data, skip_bad=True)
+    assert len(dataset.train) == 25
+    (note,) = dataset.notes
+    assert note.startswith("4 pictures were skipped. ")
+    for file in bad:
+        assert str(file) in note
+    with pytest.raises(DataError, match=r"cat/\d\.(png|gif|jpg) is (no picture|damaged)"):
+        load(data)  # the cache holds the set without them
+    assert load(data, skip_bad=True).sha256 == dataset.sha256
+
+
+def test_a_class_of_bad_pictures_only_cannot_be_skipped(folder: Path) -> None:
+    path = parted(folder)
+    for file in (path / "train" / "dog").iterdir():
+        file.write_bytes(b"no")
+    with pytest.raises(DataError, match=r"no picture of dog is left: .*is no picture"):
+        load(Data(path=str(path)), skip_bad=True)
+
+
+def remove_class(path: Path) -> None:
+    for file in (path / "train" / "dog").iterdir():
+        file.unlink()
+
+
+def keep_one_class(path: Path) -> None:
+    for part in ("train", "test"):
+        for name in ("dog", "elk"):
+            (path / part / name).rename(path.parent / f"{part}-{name}")
+
+
+def link_out(path: Path) -> None:
+    outside = path.parent / "secret.png"
+    save(outside, pixels(1, 9, 7)[0])
+    (path / "train" / "cat" / "link.png").symlink_to(outside)
+
+
+def link_class_out(path: Path) -> None:
+    (path / "train" / "cat").rename(path.parent / "cat")
+    (path / "train" / "cat").symlink_to(path.parent / "cat")
+
+
+def bomb(path: Path) -> None:
+    Image.new("1", (8000, 7000)).save(path / "train" / "cat" / "bomb.png")
+
+
+def huge_bomb(path: Path) -> None:
+    raw = bytearray((path / "train" / "cat" / "000.png").read_bytes())
+    raw[16:24] = (60_000).to_bytes(4, "big") * 2
+    import zlib
+
+    raw[29:33] = zlib.crc32(raw[12:29]).to_bytes(4, "big")
+    (path / "train" / "cat" / "bomb.png").write_bytes(raw)
+
+
+REFUSED: list[tuple[Callable[[Path], object], str]] = [
+    (remove_class, r"train/dog has no picture"),
+    (keep_one_class, r"has only the class cat; .*two classes"),
+    (lambda path: (path / "test" / "elk").rename(path / "test" / "emu"), "differ in their classes"),
+    (lambda path: (path / "train" / "cat" / "more").mkdir(), "cat/more is a folder within a class"),
+    (link_out, r"cat/link\.png is a link that leaves"),
+    (link_class_out, r"train/cat is a link that leaves"),
+    (bomb, r"bomb\.png has 8000x7000 pixels; at most 50,000,000"),
+    (huge_bomb, r"bomb\.png cannot be read: .*decompression bomb"),
+    (lambda path: (path / "train").rename(path / "training"), "has test, but no train"),
+]
+
+
+@pytest.mark.parametrize(("spoil", "message"), REFUSED)
+def test_a_folder_that_makes_no_sense_is_refused(
+    spoil: Callable[[Path], object], message: str, folder: Path
+) -> None:
+    path = parted(folder)
+    spoil(path)
+    with pytest.raises(DataError, match=message) as caught:
+        load(Data(path=str(path)))
+    assert "\n" not in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+def test_a_link_that_stays_inside_is_followed(folder: Path) -> None:
+    path = parted(folder)
+    (path / "train" / "cat" / "again.png").symlink_to(path / "train" / "cat" / "000.png")
+    dataset = load(Data(path=str(path), validation=0))
+    assert len(dataset.train) == 31
+
+
+def test_what_is_no_data_set_is_answered_with_what_is(folder: Path) -> None:
+    with pytest.raises(DataError, match=r"data\.path is .*nowhere, where there is nothing"):
+        load(Data(path=str(folder / "nowhere")))
+    with pytest.raises(DataError, match="has no class; it is to hold a folder of pictures"):
+        load(Data(path=str(folder)))
+    (folder / "a.txt").write_text("x")
+    with pytest.raises(DataError, match=r"a file must be an \.npz or a \.csv"):
+        load(Data(path=str(folder / "a.txt")))
+    with pytest.raises(DataError, match=r"a file must be an \.npz or a \.csv"):
+        describe(Data(path=str(folder / "a.txt")))
+
+
+def test_one_picture_of_each_class_cannot_be_split(folder: Path) -> None:
+    picture_folder(folder / "pets", {"": 3}, 4, 4)
+    with pytest.raises(DataError, match="one image of each class, so none can be tested on"):
+        load(Data(path=str(folder / "pets")))
+
+
+@given(
+    st.lists(st.integers(0, 4), min_size=1, max_size=60),
+    st.floats(0.01, 0.99),
+    st.integers(0, 2**40),
+)
+def test_splits_are_stratified(drawn: list[int], share: float, seed: int) -> None:
+    labels = np.array(drawn, np.int64)
+    names = [str(i) for i in range(len(labels))]
+    data = Data(path="x", split=TrainTestSplit(test=share, seed=seed))
+    try:
+        train, test = split(labels, names, data)
+    except DataError:
+        assert np.bincount(labels).max() == 1
+        return
+    assert sorted([*train, *test]) == list(range(len(labels)))
+    for label, count in enumerate(np.bincount(labels)):
+        tested = int((labels[test] == label).sum())
+        if count > 1:
+            assert 1 <= tested <= count - 1
+            assert tested in (1, count - 1) or abs(tested - share * count) <= 0.5
+        else:
+            assert tested == 0
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=60), st.integers(0, 9))
+def test_any_stretch_holds_each_class_s_share(drawn: list[int], seed: int) -> None:
+    labels = np.array(drawn, np.int64)
+    order = alternating(labels, [str(i) for i in range(len(labels))], seed)
+    assert sorted(order) == list(range(len(labels)))
+    shares = np.bincount(labels, minlength=4) / len(labels)
+    for end in range(1, len(labels) + 1):
+        found = np.bincount(labels[order[:end]], minlength=4)
+        assert np.abs(found - shares * end).max() <= 4
+
+
+def test_what_is_done_shows_on_a_terminal(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    load(Data(path=str(parted(folder))))
+    shown = capsys.readouterr().err
+    assert "looking at pictures" in shown
+    assert "decoding pictures" in shown
+    assert "42/42" in shown

@@ -1,0 +1,260 @@
+import gzip
+import hashlib
+import struct
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from smidgen._storage import cache as cache_module
+from smidgen.data.datasets import RawDataset
+from smidgen.data.named import sources
+from smidgen.data.named.catalog import BUILT_IN, MNIST
+from smidgen.data.named.download import Remote
+from smidgen.data.named.sources import SourceFile, load_builtin, verify
+from smidgen.errors import DataError
+
+
+def as_idx(array: NDArray[np.uint8]) -> bytes:
+    header = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
+    return header + array.tobytes()
+
+
+# Seven and three images of 3 x 2 pixels, in files of MNIST's names.
+ARRAYS = {
+    "train-images-idx3-ubyte": np.arange(42, dtype=np.uint8).reshape(7, 3, 2),
+    "train-labels-idx1-ubyte": np.arange(7, dtype=np.uint8),
+    "t10k-images-idx3-ubyte": np.arange(100, 118, dtype=np.uint8).reshape(3, 3, 2),
+    "t10k-labels-idx1-ubyte": np.array([9, 8, 7], dtype=np.uint8),
+}
+CONTENTS = {name: as_idx(array) for name, array in ARRAYS.items()}
+PACKED = {name: gzip.compress(content, mtime=0) for name, content in CONTENTS.items()}
+FILES = tuple(
+    SourceFile(
+        name,
+        len(content),
+        Remote(f"{name}.gz", len(PACKED[name]), hashlib.sha256(PACKED[name]).hexdigest()),
+        hashlib.sha256(content).hexdigest(),
+    )
+    for name, content in CONTENTS.items()
+)
+SMALL = replace(MNIST, files=FILES, mirrors=("https://mirror.invalid/",))
+IMAGES = "train-images-idx3-ubyte"
+
+
+def fill(folder: Path, names: Sequence[str] = tuple(CONTENTS), packed: bool = True) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        if packed:
+            (folder / f"{name}.gz").write_bytes(PACKED[name])
+        else:
+            (folder / name).write_bytes(CONTENTS[name])
+    return folder
+
+
+def load(folder: Path | None = None) -> RawDataset:
+    return load_builtin(SMALL, folder, 1.0)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The cache folder, not there yet; nothing else is set, and nothing can be downloaded."""
+
+    def refuse(*args: object, **kwargs: object) -> tuple[str, ...]:
+        pytest.fail("this must not download")
+
+    monkeypatch.delenv("SMIDGEN_DATA", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(sources, "download", refuse)
+    return tmp_path / "cache" / "smidgen" / "mnist"
+
+
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("inner", ["", "mnist", "MNIST/raw"])
+def test_files_are_found_and_read(tmp_path: Path, inner: str, packed: bool) -> None:
+    place = fill(tmp_path / inner, packed=packed)
+    decoded = load(tmp_path)
+    assert decoded.source == f"the folder {place.name}"
+    for part, kind in ((decoded.train, "train"), (decoded.test, "t10k")):
+        images = torch.from_numpy(ARRAYS[f"{kind}-images-idx3-ubyte"]).unsqueeze(1)
+        assert torch.equal(part.images, images)
+        assert part.labels.tolist() == ARRAYS[f"{kind}-labels-idx1-ubyte"].tolist()
+
+
+def test_packed_and_unpacked_files_mix(tmp_path: Path) -> None:
+    fill(tmp_path, list(CONTENTS)[:2], packed=True)
+    fill(tmp_path, list(CONTENTS)[2:], packed=False)
+    assert len(load(tmp_path).train) == 7
+
+
+def test_the_order_is_folder_then_variable_then_cache(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given, named = fill(tmp_path / "given"), fill(tmp_path / "named")
+    fill(cache)
+    assert load().source == f"the folder {cache.name}"
+    monkeypatch.setenv("SMIDGEN_DATA", str(named))
+    assert load().source == f"the folder {named.name}"
+    assert load(given).source == f"the folder {given.name}"
+    monkeypatch.setenv("SMIDGEN_DATA", "")
+    assert load().source == f"the folder {cache.name}"
+
+
+@pytest.mark.parametrize("says", ["--data-dir", "SMIDGEN_DATA"])
+def test_a_named_folder_without_mnist_is_no_reason_to_look_elsewhere(
+    says: str, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(cache)
+    for folder, message in (
+        (tmp_path, f"{says} is .*, where there is no MNIST: it is to hold train-images"),
+        (tmp_path / "nothing", f"{says} is .*nothing, which is no folder"),
+    ):
+        monkeypatch.setenv("SMIDGEN_DATA", str(folder))
+        with pytest.raises(DataError, match=message):
+            load(folder if says == "--data-dir" else None)
+
+
+def test_a_folder_with_some_of_the_files_names_the_others(tmp_path: Path) -> None:
+    fill(tmp_path / "mnist", [IMAGES, "t10k-labels-idx1-ubyte"])
+    with pytest.raises(
+        DataError,
+        match=r"mnist \(--data-dir\) lacks train-labels-idx1-ubyte, t10k-images-idx3-ubyte \(each",
+    ):
+        load(tmp_path)
+
+
+def test_what_the_cache_lacks_is_downloaded(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(cache, [IMAGES])
+    asked: list[str] = []
+
+    def fake(
+        files: Sequence[Remote], folder: Path, mirrors: Sequence[str], *, patience: float
+    ) -> tuple[str, ...]:
+        assert patience == 1.0
+        asked.extend(file.name for file in files)
+        fill(folder, [file.name.removesuffix(".gz") for file in files])
+        return ("one.example", "two.example")
+
+    monkeypatch.setattr(sources, "download", fake)
+    assert load().source == "downloaded from one.example and two.example"
+    assert asked == [f"{name}.gz" for name in CONTENTS if name != IMAGES]
+    assert load().source == f"the folder {cache.name}"
+    assert len(asked) == 3
+
+
+@pytest.mark.parametrize("value", ["", "relative/folder"])
+def test_the_cache_is_in_the_home_folder_unless_said_otherwise(
+    value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", value)
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    assert cache_module.cache_folder("mnist") == tmp_path / ".cache" / "smidgen" / "mnist"
+
+
+def test_without_a_home_folder_advice_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", homeless)
+    with pytest.raises(DataError, match=r"no home folder .*--data-dir"):
+        load()
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_altered_content_is_named_with_both_digests(tmp_path: Path, packed: bool) -> None:
+    fill(tmp_path, packed=packed)
+    altered = CONTENTS[IMAGES][:-1] + b"!"
+    path = tmp_path / (f"{IMAGES}.gz" if packed else IMAGES)
+    path.write_bytes(gzip.compress(altered) if packed else altered)
+    wanted = hashlib.sha256(CONTENTS[IMAGES]).hexdigest()
+    got = hashlib.sha256(altered).hexdigest()
+    with pytest.raises(
+        DataError,
+        match=rf"{path} is damaged or not MNIST's: .* is {got} instead of {wanted}\. Delete it",
+    ):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (
+            f"{IMAGES}.gz",
+            PACKED[IMAGES][:-9],
+            r"cut short.* SHA-256 of the file is \w{64} instead of \w{64}\. Delete",
+        ),
+        (f"{IMAGES}.gz", CONTENTS[IMAGES], r"ubyte\.gz is damaged or no gzip file"),
+        (f"{IMAGES}.gz", gzip.compress(bytes(10**6)), r"ubyte\.gz unpacks to more than the 58 byt"),
+        (f"{IMAGES}.gz", b"", r"ubyte\.gz is cut short"),
+        (IMAGES, b"", "ubyte is damaged or not MNIST's"),
+        (IMAGES, PACKED[IMAGES], "ubyte is damaged or not MNIST's"),
+        (IMAGES, bytes(10**6), "ubyte is larger than the 58 bytes of train-images-idx3-ubyte"),
+    ],
+)
+def test_a_damaged_file_is_named(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    fill(tmp_path)
+    (tmp_path / name).write_bytes(content)  # the unpacked file, where both are there, is read
+    with pytest.raises(DataError, match=message):
+        load(tmp_path)
+
+
+def test_a_file_that_cannot_be_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(tmp_path)
+    real = Path.open
+
+    def refuse(self: Path, mode: str = "r") -> object:
+        if self.name.startswith("t10k"):
+            raise PermissionError(13, "Permission denied", str(self))
+        return real(self, mode)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(DataError, match=r"t10k-images-idx3-ubyte\.gz cannot be read: Permission"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_the_table_is_complete(name: str) -> None:
+    source = BUILT_IN[name]
+    assert source.name == name
+    assert len(set(source.classes)) == len(source.classes)
+    assert source.mirrors
+    assert 0 < source.default_validation < source.num_train
+    for mirror in source.mirrors:
+        assert mirror.startswith(("https://", "http://"))
+        assert mirror.endswith("/")
+    for file in source.files:
+        assert len(bytes.fromhex(file.packed.sha256)) == 32
+        if isinstance(file, SourceFile):
+            assert file.packed.name == f"{file.name}.gz"
+            assert file.packed.num_bytes < file.num_bytes
+
+
+def test_files_are_verified_one_by_one(tmp_path: Path, cache: Path) -> None:
+    assert {file.problem is None for file in verify(SMALL, fill(tmp_path))} == {True}
+    (tmp_path / f"{IMAGES}.gz").write_bytes(PACKED[IMAGES][:-1] + b"!")
+    (tmp_path / "t10k-labels-idx1-ubyte.gz").write_bytes(gzip.compress(b"other"))
+    problems = [file.problem for file in verify(SMALL, tmp_path)]
+    assert "damaged" in (problems[0] or "")
+    assert problems[1:3] == [None, None]
+    assert "damaged or not MNIST's" in (problems[3] or "")
+    fill(cache, [IMAGES])
+    absent = verify(SMALL, None)
+    assert [file.path is None for file in absent] == [False, True, True, True]
+    assert "is not there; smidgen data get mnist" in (absent[1].problem or "")
+
+
+def test_the_packed_files_are_those_that_mirrors_serve(mnist_folder: Path) -> None:
+    for file in MNIST.files:
+        path = file.path_in(mnist_folder)
+        if path is None or path.suffix != ".gz":
+            pytest.skip("MNIST is at hand, but not as the mirrors serve it")
+        content = path.read_bytes()
+        assert len(content) == file.packed.num_bytes
+        assert hashlib.sha256(content).hexdigest() == file.packed.sha256

@@ -1,0 +1,98 @@
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from smidgen.config import Augment
+from smidgen.data import TestSplit, TrainLoader, TrainSplit, eval_batches
+
+PLAIN: dict[str, Any] = {"mean": (0.0,), "std": (1 / 255,)}  # leaves pixels as they are
+
+
+def numbered(count: int) -> TrainSplit:
+    """Each image's pixels are its number, and so is its label."""
+    labels = torch.arange(count)
+    images = labels.to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 6, 5).contiguous()
+    return TrainSplit(images, labels)
+
+
+def batches(
+    count: int, batch_size: int, seed: int = 0, augment: Augment | None = None
+) -> TrainLoader:
+    return TrainLoader(
+        part=numbered(count),
+        batch_size=batch_size,
+        augment=augment or Augment(),
+        seed=seed,
+        **PLAIN,
+    )
+
+
+def order(found: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> list[list[int]]:
+    return [labels.tolist() for _, labels in found]
+
+
+@settings(deadline=None)
+@given(st.integers(1, 200), st.integers(1, 250))
+def test_an_epoch_has_each_image_once_in_even_batches(count: int, batch_size: int) -> None:
+    whole = batches(count, batch_size)
+    found = list(whole.epoch(1))
+    assert len(found) == len(whole) == math.ceil(count / batch_size)
+    sizes = [len(labels) for _, labels in found]
+    assert max(sizes) <= batch_size
+    assert max(sizes) - min(sizes) <= 1
+    assert sorted(torch.cat([labels for _, labels in found]).tolist()) == list(range(count))
+    for images, labels in found:
+        assert images.dtype == torch.float32
+        torch.testing.assert_close(images[:, 0, 3, 2], labels.float())
+
+
+def test_epochs_differ_and_seeds_repeat_them() -> None:
+    whole = batches(100, 7)
+    first, second = order(whole.epoch(1)), order(whole.epoch(2))
+    assert first != second
+    assert order(whole.epoch(1)) == first
+    assert order(batches(100, 7).epoch(2)) == second
+    assert order(batches(100, 7, seed=1).epoch(1)) != first
+
+
+@pytest.mark.parametrize("start", [0, 1, 6, 7])
+def test_an_epoch_goes_on_at_any_batch_whatever_was_drawn_in_between(start: int) -> None:
+    whole = batches(50, 8, augment=Augment(translate=0.3, rotate=10))
+    expected = list(whole.epoch(3))[start:]
+    torch.rand(5)
+    for (images, labels), (wanted, theirs) in zip(
+        whole.epoch(3, start=start), expected, strict=True
+    ):
+        assert torch.equal(images, wanted)
+        assert torch.equal(labels, theirs)
+
+
+def test_batches_leave_torch_s_generator_alone() -> None:
+    before = torch.get_rng_state()
+    list(batches(20, 7, augment=Augment(translate=0.3)).epoch(1))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_settings_augment_and_a_clean_epoch_does_not() -> None:
+    def images(augment: Augment, clean: bool = False) -> torch.Tensor:
+        found = batches(50, 8, augment=augment).epoch(1, clean=clean)
+        return torch.cat([images for images, _ in found])
+
+    plain, moved = images(Augment()), Augment(translate=0.5)
+    assert torch.equal(images(moved, clean=True), plain)
+    assert not torch.allclose(images(moved).sum((1, 2, 3)), plain.sum((1, 2, 3)))
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 20, 500])
+def test_ordered_batches_are_the_part_itself(batch_size: int) -> None:
+    whole = numbered(20)
+    part = TestSplit(whole.images, whole.labels)
+    found = list(eval_batches(part, batch_size=batch_size, **PLAIN))
+    torch.testing.assert_close(torch.cat([images for images, _ in found]), part.images.float())
+    assert torch.equal(torch.cat([labels for _, labels in found]), part.labels)
+    assert [len(labels) for _, labels in found[:-1]] == [batch_size] * (len(found) - 1)

@@ -1,0 +1,50 @@
+import pytest
+import torch
+from torch import nn
+
+from smidgen.config import Model
+from smidgen.errors import ConfigError
+from smidgen.models import REFERENCE, build
+
+IMAGE = (1, 28, 28)
+
+
+@pytest.mark.parametrize("net", REFERENCE)
+def test_every_reference_net_gives_ten_scores_and_learns(net: str) -> None:
+    network = build(Model(net=net), IMAGE, 10)
+    scores = network(torch.rand(4, *IMAGE))
+    assert scores.shape == (4, 10)
+    scores.sum().backward()
+    assert all(p.grad is not None for p in network.parameters())
+
+
+@pytest.mark.parametrize("net", ["flatten-18k", "linear-19k"])
+def test_log_probabilities_sum_to_one(net: str) -> None:
+    network = build(Model(net=net), IMAGE, 10)
+    assert torch.allclose(network(torch.rand(2, *IMAGE)).exp().sum(1), torch.ones(2))
+
+
+def test_dropout_can_be_set() -> None:
+    network = build(Model(net="squeeze-7k", args={"dropout": 0.25}), IMAGE, 10)
+    rates = {m.p for m in network.modules() if isinstance(m, nn.Dropout2d)}
+    assert rates == {0.25}
+
+
+def test_flatten_18k_can_leave_out_its_last_relu() -> None:
+    torch.manual_seed(0)
+    published = build(Model(net="flatten-18k"), IMAGE, 10).eval()
+    mended = build(Model(net="flatten-18k", args={"relu_scores": False}), IMAGE, 10).eval()
+    mended.load_state_dict(published.state_dict())
+    x = torch.rand(8, *IMAGE)
+    cut = published(x)
+    scores = mended(x)
+    # Cut-off scores are all 0, so they share the lowest log-probability.
+    assert (cut == cut.amin(1, keepdim=True)).sum() > 8
+    assert (scores == scores.amin(1, keepdim=True)).sum() == 8
+
+
+def test_what_cannot_be_built_is_said() -> None:
+    with pytest.raises(ConfigError, match=r"model.net is 'lenet'; known are gap-6k, squeeze-7k"):
+        build(Model(net="lenet"), IMAGE, 10)
+    with pytest.raises(ConfigError, match=r"model.args does not fit gap-6k: .*'width'"):
+        build(Model(net="gap-6k", args={"width": 3}), IMAGE, 10)

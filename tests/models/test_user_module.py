@@ -1,0 +1,390 @@
+import os
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from smidgen.config import Argument, Data, Experiment, Model, Optimizer, Train, read_experiment
+from smidgen.errors import ConfigError, ModelError
+from smidgen.models import build, sources
+from smidgen.record import read_record
+from smidgen.report import read_run, write_report
+from smidgen.runs.check import check
+from smidgen.runs.predict import predict
+from smidgen.runs.run import Outcome, RunOptions, run
+from smidgen.runs.stages import prepare
+
+IMAGE = (3, 12, 10)
+NET = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, num_classes, in_channels=1, width=4):
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, width, 3, stride=3)
+        self.scores = nn.Linear(width, num_classes)
+
+    def forward(self, x):
+        return self.scores(torch.relu(self.conv(x)).mean((2, 3)))
+
+def make(num_classes, in_channels):
+    return Net(num_classes, in_channels, width=2)
+
+def flat(input_shape, **rest):
+    assert not rest
+    size = input_shape[0] * input_shape[1] * input_shape[2]
+    return nn.Sequential(nn.Flatten(), nn.Linear(size, 10))
+"""
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    def write(text: str, name: str = "own/my_model.py") -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(textwrap.dedent(text))
+        return path
+
+    return write
+
+
+def built(reference: str, **args: Argument) -> nn.Module:
+    return build(Model(module=reference, args=args), IMAGE, 7)
+
+
+def shapes(network: nn.Module) -> list[tuple[int, ...]]:
+    return [tuple(p.shape) for p in network.parameters() if p.ndim > 1]
+
+
+def experiment(module: str, **args: Argument) -> Experiment:
+    return Experiment(
+        name="own",
+        model=Model(module=module, args=args),
+        data=Data(name="digits"),
+        train=Train(epochs=1, batch_size=64, optimizer=Optimizer(name="adam", lr=0.01)),
+    )
+
+
+@pytest.fixture
+def trained(write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Trains a module for an epoch, without a report; the run's folder."""
+    monkeypatch.setattr("smidgen.runs.run.write_report", lambda *_: None)
+
+    def train(module: Path | str, **args: Argument) -> Path:
+        outcome: Outcome = run(
+            experiment(f"{module}:Net", **args), RunOptions(out=tmp_path / "runs", threads=1)
+        )
+        assert outcome.folder is not None
+        return outcome.folder
+
+    return train
+
+
+# -------------------------------------------------------------------------------- what is built
+
+
+def test_a_class_or_a_function_gets_what_it_asks_for(write: Write) -> None:
+    path = write(NET)
+    assert shapes(built(f"{path}:Net")) == [(4, 3, 3, 3), (7, 4)]
+    assert shapes(built(f"{path}:Net", width=6)) == [(6, 3, 3, 3), (7, 6)]
+    assert shapes(built(f"{path}:Net", in_channels=2)) == [(4, 2, 3, 3), (7, 4)]  # args win
+    assert shapes(built(f"{path}:make")) == [(2, 3, 3, 3), (7, 2)]
+    assert shapes(built(f"{path}:flat")) == [(10, 360)]
+
+
+def test_a_package_needs_no_file(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(NET, "place/nets_of_mine/small.py")
+    root = write("", "place/nets_of_mine/__init__.py").parents[1]
+    monkeypatch.syspath_prepend(root)
+    try:
+        assert shapes(built("nets_of_mine.small:Net", width=1)) == [(1, 3, 3, 3), (7, 1)]
+    finally:
+        for name in ("nets_of_mine", "nets_of_mine.small"):
+            sys.modules.pop(name, None)
+
+
+def test_what_torch_has_can_be_named() -> None:
+    assert isinstance(built("torch.nn:Linear", in_features=10, out_features=7), nn.Linear)
+
+
+def test_the_file_is_looked_for_beside_the_experiments(write: Write, tmp_path: Path) -> None:
+    write(NET)
+    text = """
+        [experiment]
+        name = "own"
+        [model]
+        module = "my_model.py:Net"
+        args = { width = 3 }
+        [data]
+        name = "digits"
+        [train]
+        epochs = 1
+        batch_size = 32
+        optimizer = { name = "sgd", lr = 0.1 }
+    """
+    read = read_experiment(write(text, "own/own.toml"))
+    assert read.model.module == f"{tmp_path / 'own' / 'my_model.py'}:Net"
+    network, found = prepare(read)
+    assert shapes(network) == [(3, 1, 3, 3), (10, 3)]
+    assert found.num_params == 30 + 40
+
+
+def test_the_same_seed_gives_the_same_weights(write: Write) -> None:
+    path = write(NET)
+    weights = []
+    for _ in range(2):
+        torch.manual_seed(5)
+        weights.append(next(iter(built(f"{path}:Net").parameters())))
+    assert torch.equal(*weights)
+
+
+# --------------------------------------------------------------------- what stands beside the file
+
+
+def test_files_beside_it_can_be_imported(write: Write) -> None:
+    path = write("import parts\nfrom blocks.wide import WIDTH\n\ndef Net():\n"
+                 "    from late import flat\n    return flat(parts.nn, WIDTH)\n")  # fmt: skip
+    write("from torch import nn", "own/parts.py")
+    write("from .deep import *\nWIDTH = TWICE", "own/blocks/wide.py")
+    write("TWICE = 8", "own/blocks/deep.py")
+    write("", "own/blocks/__init__.py")
+    write("def flat(nn, width): return nn.Linear(1, width)", "own/late.py")
+    before = dict(sys.modules)
+    assert shapes(built(f"{path}:Net")) == [(8, 1)]
+    left = {name for name in set(sys.modules) - set(before) if "torch" not in name}
+    assert left <= {"smidgen_own_my_model"}
+    assert str(path.parent) not in sys.path
+    assert not list(path.parent.rglob("__pycache__"))
+    kept = {str(source) for source in sources(path)}
+    assert kept == {
+        *("my_model.py", "parts.py", "late.py"),
+        *("blocks/__init__.py", "blocks/wide.py", "blocks/deep.py"),
+    }
+
+
+def test_two_folders_may_have_files_of_one_name(write: Write) -> None:
+    text = "from torch import nn\nfrom parts import WIDTH\n\ndef Net(): return nn.Linear(1, WIDTH)"
+    for folder, width in (("one", 2), ("two", 3), ("one", 4)):  # the last, edited
+        path = write(text, f"{folder}/my_model.py")
+        write(f"WIDTH = {width}", f"{folder}/parts.py")
+        assert shapes(built(f"{path}:Net")) == [(width, 1)]
+
+
+def test_what_a_host_has_loaded_stays_loaded(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    host: Any = type(sys)("parts")
+    host.WIDTH = 100
+    monkeypatch.setitem(sys.modules, "parts", host)
+    path = write(
+        "from torch import nn\nimport parts\n\ndef Net(): return nn.Linear(1, parts.WIDTH)"
+    )
+    write("WIDTH = 5", "own/parts.py")
+    assert shapes(built(f"{path}:Net")) == [(5, 1)]
+    assert sys.modules["parts"] is host
+
+
+def test_sources_read_no_further_than_they_can(write: Write) -> None:
+    path = write("import broken, my_model, torch.nn, gone\nfrom ... import above")
+    write("this is no Python", "own/broken.py")
+    write("", "above.py")
+    assert {str(source) for source in sources(path)} == {"my_model.py", "broken.py"}
+
+
+# --------------------------------------------------------------------- the copy in the run's folder
+
+
+def test_a_run_keeps_the_code_that_it_was_trained_with(
+    write: Write, trained: Callable[..., Path], tmp_path: Path
+) -> None:
+    path = write(NET.replace("import torch\n", "import torch\nimport parts\n", 1))
+    write("SAME = 1", "own/parts.py")
+    folder = trained(path, width=3)
+    kept = read_record(folder).experiment.model
+    assert kept.module == f"{folder / 'my_model.py'}:Net"
+    assert (folder / "parts.py").read_text() == "SAME = 1"
+    path.write_text("raise RuntimeError('edited since')")
+    (path.parent / "parts.py").unlink()
+    assert check(folder).passed
+    moved = folder.rename(tmp_path / "elsewhere")
+    assert check(moved).passed
+    Image.new("L", (30, 30)).save(tmp_path / "black.png")
+    [found] = predict(moved, [tmp_path / "black.png"])
+    assert len(found.classes) == 10
+    again, _ = prepare(read_experiment(moved / "experiment.toml"))
+    assert shapes(again) == [(3, 1, 3, 3), (10, 3)]
+    assert not list(moved.rglob("__pycache__"))
+
+
+def test_an_edited_copy_is_found_out(write: Write, trained: Callable[..., Path]) -> None:
+    folder = trained(write(NET))
+    copy = folder / "my_model.py"
+    copy.write_text(copy.read_text().replace("torch.relu", "torch.tanh"))
+    assert not check(folder).passed
+
+
+def test_a_package_is_not_copied(
+    write: Write, trained: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(write(NET, "place/lone_net.py").parent)
+    try:
+        folder = trained("lone_net")
+        assert read_record(folder).experiment.model.module == "lone_net:Net"
+        assert not list(folder.glob("*.py"))
+        assert check(folder).passed
+    finally:
+        sys.modules.pop("lone_net", None)
+
+
+def test_reading_and_reporting_run_no_code(
+    write: Write, trained: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "smidgen.report.run_page.sections_of", lambda _: []
+    )  # pictures take seconds
+    path = write(NET)
+    folder = trained(path)
+    trap = "import pathlib\npathlib.Path(__file__).with_name('ran').touch()\n"
+    for file in (path, folder / "my_model.py"):
+        file.write_text(trap + file.read_text())
+    record = read_record(folder)
+    read = read_experiment(folder / "experiment.toml")
+    assert record.experiment.model == read.model
+    assert sources(path) == (Path("my_model.py"),)
+    write_report(read_run(folder), folder)
+    assert not (path.parent / "ran").exists()
+    assert not (folder / "ran").exists()
+    check(folder)
+    assert (folder / "ran").exists()  # the trap works, and only the copy ran
+    assert not (path.parent / "ran").exists()
+
+
+# --------------------------------------------------------------------------------------- mistakes
+
+
+@pytest.mark.parametrize(
+    ("reference", "message"),
+    [
+        ("Net", r"model.module is 'Net'; it is FILE.py:NAME or PACKAGE.MODULE:NAME"),
+        ("own.py:", r"it is FILE.py:NAME"),
+        (":Net", r"it is FILE.py:NAME"),
+        ("none.py:Net", r"there is no file none.py"),
+        ("no_such_package:Net", r"no package or module no_such_package to import; .*PYTHONPATH"),
+        ("torch.no_such_part:Net", r"no package or module torch.no_such_part to import"),
+        ("torch.nn:NoNet", r"torch.nn has no class or function NoNet"),
+        ("torch:__version__", r"torch has no class or function __version__"),
+        ("torch.nn:Linear", r"model.args does not fit torch.nn:Linear\(in_features.*: missing"),
+    ],
+)
+def test_what_is_not_there_is_said(reference: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        built(reference)
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "message"),
+    [
+        ("Other", {}, r"my_model.py has no class or function Other"),
+        ("WIDTH", {}, r"my_model.py has no class or function WIDTH"),
+        ("ready", {}, r"ready of .*my_model.py is a network already; name its class"),
+        ("Net", {"depth": 3}, r"does not fit .*:Net\(num_classes, .*unexpected .* 'depth'"),
+        ("strict", {}, r"does not fit .*:strict\(num_classes, depth\): missing .* 'depth'"),
+    ],
+)
+def test_a_name_or_an_argument_that_does_not_fit(
+    write: Write, name: str, args: dict[str, Argument], message: str
+) -> None:
+    path = write(NET + "\ndef strict(num_classes, depth): ...\nWIDTH = 3\nready = nn.ReLU()\n")
+    with pytest.raises(ConfigError, match=message):
+        built(f"{path}:{name}", **args)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("def Net():\n    return 3", r"gives a int; it must give a nn.Module"),
+        ("import torch\ndef Net(): return torch.nn.ReLU", r"gives a type; it must give a nn.M"),
+        ("x = 1\ny = {}['key']", r"fails: my_model.py, line 2: KeyError: 'key'$"),
+        ("def Net():\n    x = 1\n    return x.y", r"fails: my_model.py, line 3: AttributeError"),
+        (
+            "import torch\ndef Net():\n    return torch.nn.Conv2d(3, 4, 3, groups=2)",
+            r"fails: my_model.py, line 3: ValueError: in_channels must be divisible by groups",
+        ),
+        ("import parts", r"fails: parts.py, line 2: ZeroDivisionError"),
+        ("import no_such_part", r"fails: my_model.py, line 1: ModuleNotFoundError: No module n"),
+        ("def Net(:", r"fails: SyntaxError: invalid syntax \(my_model.py, line 1\)"),
+        ("import sys\nsys.exit(3)", r"fails: my_model.py, line 2: SystemExit: 3"),
+        (
+            "import argparse\nargparse.ArgumentParser().parse_args(['3'])",
+            r"fails: .*: SystemExit: 2",
+        ),
+    ],
+)
+def test_code_that_fails_is_told_by_its_line(write: Write, text: str, message: str) -> None:
+    path = write(text)
+    write("\n1 / 0", "own/parts.py")
+    with pytest.raises(ModelError, match=message):
+        built(f"{path}:Net")
+    assert str(path.parent) not in sys.path
+
+
+def test_a_package_that_fails_is_told_by_its_line(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(NET, "place/bad_nets/small.py")
+    path = write("\nimport needs_something_else", "place/bad_nets/__init__.py")
+    monkeypatch.syspath_prepend(path.parents[1])
+    with pytest.raises(ModelError, match=r"__init__.py, line 2: .*needs_something_else"):
+        built("bad_nets.small:Net")
+    path.write_text("\n\n{}['key']")
+    os.utime(path, (1, 1))
+    with pytest.raises(ModelError, match=r"fails: __init__.py, line 3: KeyError"):
+        built("bad_nets.small:Net")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "return nn.Sequential(nn.Flatten(), nn.Linear(784, 7))",
+            r"returns \(batch, 7\); it must return \(batch, 10\), one score for each class",
+        ),
+        (
+            "return nn.Conv2d(1, 10, 28)",
+            r"returns \(batch, 10, 1, 1\); it must return \(batch, 10\)",
+        ),
+        ("return nn.Conv2d(3, 10, 28)", r"Conv2d-1 got \(1, 28, 28\); it wants 3 channels"),
+        (
+            "return nn.Sequential(nn.Flatten(), nn.Linear(3072, 10))",
+            r"Linear-2 \(1\) got \(784,\); it wants 3072 features in the last place",
+        ),
+        (
+            "return nn.Sequential(nn.Conv2d(1, 2, 30), nn.Flatten(), nn.Linear(2, 10))",
+            r"Conv2d-1 \(0\) got \(1, 28, 28\); its window of 30x30 does not fit into 28x28",
+        ),
+        (
+            "return nn.Sequential(nn.Flatten(0), nn.Linear(784, 10))",
+            r"returns \(10,\) for one image of \(1, 28, 28\); the first dimension must be the b",
+        ),
+        ("return Two()", r"returns a tuple; it must return one tensor, \(batch, classes\)"),
+        ("return Bad()", r"Bad-1 got \(1, 28, 28\); it fails: name 'forgotten' is not defined"),
+    ],
+)
+def test_a_network_that_does_not_fit_the_data_says_both(
+    write: Write, text: str, message: str
+) -> None:
+    path = write(
+        "from torch import nn\n\n"
+        "class Two(nn.Module):\n    def forward(self, x): return x, x\n\n"
+        "class Bad(nn.Module):\n    def forward(self, x): return forgotten(x)\n\n"
+        f"def Net():\n    {text}\n"
+    )
+    with pytest.raises(ModelError, match=message):
+        prepare(experiment(f"{path}:Net"))

@@ -1,0 +1,131 @@
+import hashlib
+import html
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.numpy
+from forging import forge
+
+from smidgen.config import format_experiment
+from smidgen.errors import RecordError
+from smidgen.record import RunRecord
+from smidgen.report import read_run, write_report
+
+
+def test_a_finished_run_tells_everything(finished_folder: Path, record: RunRecord) -> None:
+    run = read_run(finished_folder)
+    assert (run.record, run.experiment, run.epochs) == (record, record.experiment, record.epochs)
+    assert run.missing == ()
+    assert run.filters is not None
+    assert run.filters.shape == (6, 1, 3, 3)
+    assert run.title == "tiny, seed-3"
+
+
+def test_an_unfinished_run_tells_its_epochs(spoilable: Path, record: RunRecord) -> None:
+    for name in ("run.json", "weights.safetensors", "diagnostics.safetensors"):
+        (spoilable / name).unlink()
+    lines = (spoilable / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (spoilable / "metrics.jsonl").write_text(lines[0] + lines[1][:20])  # cut off while written
+    run = read_run(spoilable)
+    assert run.record is None
+    assert run.epochs == record.epochs[:1]
+    assert len(run.missing) == 3
+    assert "1 of 2 epochs are on record" in run.missing[0]
+
+
+def test_the_report_of_an_unfinished_run_says_what_it_lacks(spoilable: Path) -> None:
+    (spoilable / "run.json").unlink()
+    run = read_run(spoilable)
+    page = write_report(run, spoilable).read_text()
+    markdown = (spoilable / "report.md").read_text()
+    for text in (page, markdown):
+        assert "The run did not finish: 2 of 2 epochs" in text
+        assert "Curves" in text
+        assert "Confusion" not in text
+
+
+def test_the_report_of_a_run_without_pictures_says_so(spoilable: Path) -> None:
+    (spoilable / "diagnostics.safetensors").unlink()
+    page = write_report(read_run(spoilable), spoilable).read_text()
+    assert "No pictures were kept of this run." in page
+    assert "Confusion matrix" in page
+    assert "Samples" not in page
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "experiment.toml"])
+def test_a_damaged_file_is_named(spoilable: Path, name: str) -> None:
+    (spoilable / "run.json").unlink()
+    (spoilable / name).write_text("{nothing}\n")
+    with pytest.raises(RecordError, match=name):
+        read_run(spoilable)
+
+
+def test_damaged_arrays_are_named(spoilable: Path) -> None:
+    (spoilable / "diagnostics.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0nonsense")
+    with pytest.raises(RecordError, match=r"diagnostics.safetensors is damaged"):
+        read_run(spoilable)
+
+
+@pytest.mark.parametrize("name", ["weights", "diagnostics"])
+def test_arrays_of_another_run_are_named(spoilable: Path, name: str) -> None:
+    path = spoilable / f"{name}.safetensors"
+    arrays = safetensors.numpy.load(path.read_bytes())
+    path.write_bytes(safetensors.numpy.save(arrays | {"more": np.zeros(1)}))
+    with pytest.raises(RecordError, match=rf"{name}.safetensors is damaged, or of another run"):
+        read_run(spoilable)
+
+
+@pytest.mark.parametrize("name", ["run.json", "times.json"])
+def test_an_edited_record_is_refused(spoilable: Path, name: str) -> None:
+    path = spoilable / name
+    path.write_text(path.read_text().replace("1", "2"))
+    with pytest.raises(RecordError, match=rf"{name} was changed after it was written"):
+        read_run(spoilable)
+
+
+def test_words_are_those_of_the_file_as_it_is_now(spoilable: Path, record: RunRecord) -> None:
+    words = replace(record.experiment, target="Another one.", analysis="An afterthought.")
+    later = replace(words, train=replace(words.train, batch_size=7))
+    (spoilable / "experiment.toml").write_text(format_experiment(later))
+    run = read_run(spoilable)
+    assert run.experiment == words
+    assert run.record == record
+    (spoilable / "experiment.toml").write_text("nonsense")
+    assert read_run(spoilable).experiment == record.experiment
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match=r"holds no run: .*experiment.toml cannot be read"):
+        read_run(tmp_path)
+
+
+def test_an_older_record_without_calibration_is_read(spoilable: Path) -> None:
+    forge(spoilable, lambda plain: plain["test"].pop("calibration"))
+    run = read_run(spoilable)
+    assert run.record is not None
+    (said,) = run.missing
+    page = write_report(run, spoilable).read_text()
+    assert said in html.unescape(page)
+    assert "<h2>Calibration" not in page
+    assert "Confusion matrix" in page
+
+
+def test_a_record_of_another_schema_is_refused(spoilable: Path) -> None:
+    forge(spoilable, lambda plain: plain.update(schema=1))
+    with pytest.raises(RecordError, match="has schema 1"):
+        read_run(spoilable)
+
+
+def test_a_network_without_convolutions_says_so(spoilable: Path) -> None:
+    for name, left_out in (("weights", 4), ("diagnostics", 3)):
+        path = spoilable / f"{name}.safetensors"
+        arrays = safetensors.numpy.load(path.read_bytes())
+        content = safetensors.numpy.save({k: a for k, a in arrays.items() if a.ndim != left_out})
+        path.write_bytes(content)
+        digest = {f"{name}_sha256": hashlib.sha256(content).hexdigest()}
+        forge(spoilable, lambda plain, digest=digest: plain.update(digest))  # type: ignore[misc]
+    run = read_run(spoilable)
+    assert run.filters is None
+    assert any("no convolution" in said for said in run.missing)

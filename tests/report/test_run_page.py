@@ -1,0 +1,211 @@
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from smidgen.budget import Budget, Verdict
+from smidgen.config import Augment, format_experiment
+from smidgen.errors import RecordError, SmidgenError
+from smidgen.record import RunRecord, format_record
+from smidgen.report import read_run, verdict_text, write_report
+from smidgen.report.formatting import limit_cells, result_text
+from smidgen.report.observations import facts
+from smidgen.report.run_page import sections_of
+from smidgen.report.tables import layer_table, receptive_field_table, totals
+
+
+@pytest.fixture
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves the sections with pictures out: drawing takes seconds."""
+    monkeypatch.setattr("smidgen.report.run_page.sections_of", lambda _: [])
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
+
+
+def rewrite(folder: Path, record: RunRecord) -> None:
+    (folder / "run.json").write_text(format_record(record))
+    (folder / "experiment.toml").write_text(format_experiment(record.experiment))
+
+
+def page(folder: Path, out: Path) -> str:
+    out.mkdir(exist_ok=True)
+    write_report(read_run(folder), out)
+    return (out / "report.md").read_text(encoding="utf-8")
+
+
+def test_the_page_holds_what_the_record_says(finished_folder: Path, record: RunRecord) -> None:
+    text = (finished_folder / "report.md").read_text(encoding="utf-8")
+    headings = [line[3:] for line in text.splitlines() if line.startswith("## ")]
+    assert headings[:3] == ["Target", "Result", "Analysis"]
+    assert "Curves" in headings
+    assert record.experiment.target in text
+    assert "**Inside the budget.**" in text
+    assert result_text(record) in text
+    for limit in record.verdict.limits:
+        assert all(cell in text for cell in limit_cells(limit))
+    for fact in facts(record):
+        assert f"- {fact}\n" in text
+    for table in (layer_table, receptive_field_table, totals):
+        assert f"```\n{table(record.profile)}\n```" in text
+    assert f"```\n{record.command}\n```" in text
+    assert record.weights_sha256 in text
+    assert "1,137 images of digits" in text
+    assert "300 others" in text
+
+
+def test_what_the_page_shows_is_there(finished_folder: Path) -> None:
+    text = (finished_folder / "report.md").read_text(encoding="utf-8")
+    links = [line.partition("](")[2].rstrip(")") for line in text.splitlines() if "](" in line]
+    pictures = [link for link in links if link.endswith(".png")]
+    assert len(pictures) >= 2
+    for link in pictures:
+        with Image.open(finished_folder / link) as picture:
+            picture.load()
+            assert picture.width >= 200
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_a_person_s_analysis_stands_above_the_facts(
+    spoilable: Path, record: RunRecord, tmp_path: Path
+) -> None:
+    words = "It **learns** quickly | mostly {{ braces }}."
+    rewrite(spoilable, replace(record, experiment=replace(record.experiment, analysis=words)))
+    text = page(spoilable, tmp_path / "out")
+    assert text.index("## Analysis") < text.index(words) < text.index(facts(record)[0])
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_a_missed_budget_and_a_missing_target_are_said(
+    spoilable: Path, record: RunRecord, tmp_path: Path
+) -> None:
+    limits = tuple(replace(limit, passed=False) for limit in record.verdict.limits)
+    verdict = replace(record.verdict, limits=limits)
+    experiment = replace(record.experiment, target="")
+    rewrite(spoilable, replace(record, verdict=verdict, experiment=experiment))
+    text = page(spoilable, tmp_path / "out")
+    assert "**NOT inside the budget.**" in text
+    assert "None was stated in words." in text
+    assert text.count("FAIL") == len(limits) == verdict_text(verdict).count("FAIL")
+
+
+def test_the_same_record_gives_the_same_bytes(finished_folder: Path, tmp_path: Path) -> None:
+    page(finished_folder, tmp_path / "again")
+    again = tree(tmp_path / "again")
+    assert {"report.md", "report.html"} <= again.keys()
+    for name, content in again.items():
+        assert (finished_folder / name).read_bytes() == content, name
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_an_html_page_escapes_what_people_write(
+    spoilable: Path, record: RunRecord, tmp_path: Path
+) -> None:
+    words = "<script>alert(1)</script>"
+    experiment = replace(record.experiment, target=words, analysis=words)
+    rewrite(spoilable, replace(record, experiment=experiment))
+    page(spoilable, tmp_path / "out")
+    html = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert words not in html
+    assert "&lt;script&gt;alert(1)" in html
+
+
+def test_what_is_missing_is_said(spoilable: Path, tmp_path: Path) -> None:
+    for name in ("run.json", "weights.safetensors", "diagnostics.safetensors"):
+        (spoilable / name).unlink()
+    run = read_run(spoilable)
+    assert run.record is None
+    assert len(run.epochs) == 2
+    text = page(spoilable, tmp_path / "out")
+    assert "The run did not finish: 2 of 2 epochs are on record" in text
+    assert all(sentence in text for sentence in run.missing)
+    assert "## Layers" not in text
+
+
+def test_a_run_that_was_cut_off_in_a_line_keeps_the_ones_before(spoilable: Path) -> None:
+    (spoilable / "run.json").unlink()
+    lines = (spoilable / "metrics.jsonl").read_text()
+    (spoilable / "metrics.jsonl").write_text(lines[:-5])
+    assert [epoch.epoch for epoch in read_run(spoilable).epochs] == [1]
+    (spoilable / "metrics.jsonl").write_text("{}\n" + lines)
+    with pytest.raises(RecordError, match=r"metrics.jsonl is damaged"):
+        read_run(spoilable)
+
+
+def test_a_folder_without_a_run_is_an_error(tmp_path: Path, finished_folder: Path) -> None:
+    with pytest.raises(RecordError, match="holds no run"):
+        read_run(tmp_path)
+    shutil.copy(finished_folder / "run.json", tmp_path)
+    (tmp_path / "weights.safetensors").write_bytes(b"garbage")
+    with pytest.raises(RecordError, match=r"weights.safetensors is damaged"):
+        read_run(tmp_path)
+
+
+def test_the_filters_are_those_of_the_first_convolution(finished_folder: Path) -> None:
+    for _ in range(5):  # the file's reader gives another order each time
+        filters = read_run(finished_folder).filters
+        assert filters is not None
+        assert filters.shape == (6, 1, 3, 3)
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_a_folder_that_cannot_take_the_page_is_an_error(
+    finished_folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "figures").touch()
+    with pytest.raises(SmidgenError, match="figures cannot be made: File exists"):
+        write_report(read_run(finished_folder), tmp_path)
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_a_budget_without_limits_is_not_kept(
+    spoilable: Path, record: RunRecord, tmp_path: Path
+) -> None:
+    experiment = replace(record.experiment, budget=Budget())
+    rewrite(spoilable, replace(record, experiment=experiment, verdict=Verdict(limits=())))
+    text = page(spoilable, tmp_path / "out")
+    html = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "**No limits to judge.**" in text
+    assert "<strong>No limits to judge</strong>" in html
+    for shown in (text, html):
+        assert "nside the budget" not in shown
+    assert 'class="verdict pass"' not in html
+
+
+def test_the_curves_claim_only_what_the_run_had(finished_folder: Path) -> None:
+    run = read_run(finished_folder)
+    curves = sections_of(run)[0]
+    assert "on augmented images but in the last epoch, with dropout, while" in curves.text
+    assert curves.pictures[0].alt == (
+        "Accuracy by epoch in training and in validation, with the target as a line"
+    )
+    assert run.record is not None
+    layers = [row for row in run.record.profile.layers if "Dropout" not in row.operation]
+    plain = replace(
+        run,
+        experiment=replace(
+            run.experiment,
+            budget=Budget(),
+            data=replace(run.experiment.data, augment=Augment()),
+        ),
+        epochs=tuple(replace(epoch, validation=None) for epoch in run.epochs),
+        record=replace(run.record, profile=replace(run.record.profile, layers=tuple(layers))),
+    )
+    curves, samples = sections_of(plain)[:2]
+    assert "as the epoch ran: while the weights moved." in curves.text
+    assert [p.alt for p in curves.pictures[:2]] == [
+        "Accuracy by epoch in training",
+        "Loss by epoch in training",
+    ]
+    assert "augment" not in samples.text + samples.pictures[0].alt
+
+
+def test_the_page_prints_its_epochs_and_carries_no_metadata(finished_folder: Path) -> None:
+    html = (finished_folder / "report.html").read_text(encoding="utf-8")
+    assert '<div class="printed">\n<h3>All epochs</h3>' in html
+    assert "<metadata>" not in html
+    assert "rdf:" not in html

@@ -1,0 +1,295 @@
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+from forging import forge
+
+from smidgen.runs.check import Check, check
+from smidgen.config import Experiment, format_experiment
+from smidgen.data import Dataset
+from smidgen.errors import ModelError, RecordError
+from smidgen.record import RunRecord, format_epoch, read_record
+from smidgen.runs.run import RunOptions, run
+
+METRICS_DIFFER = "metrics.jsonl is not what the record says of the epochs"
+TOML_DIFFERS = "experiment.toml is not the record's experiment"
+
+
+def edit(folder: Path, **changes: object) -> None:
+    """Put values into run.json, and a digest that fits.
+
+    `test__score__loss` is the loss of the score of the test.
+    """
+
+    def change(plain: Any) -> None:
+        for place, value in changes.items():
+            *above, name = place.split("__")
+            table: Any = plain
+            for key in above:
+                table = table[int(key) if key.isdigit() else key]
+            last = int(name) if name.isdigit() else name
+            assert table[last] != value
+            table[last] = value
+
+    forge(folder, change)
+
+
+def names(found: Check) -> list[str]:
+    return [line.partition(":")[0] for line in found.differences]
+
+
+def test_an_untouched_run_passes(finished_folder: Path, record: RunRecord) -> None:
+    found = check(finished_folder)
+    assert found.passed
+    assert found.differences == ()
+    assert found.verdict == record.verdict
+    assert found.record == record
+
+
+@pytest.mark.parametrize(
+    ("changes", "differing"),
+    [
+        ({"test__score__accuracy": 0.99}, {"test accuracy"}),
+        ({"test__score__loss": 0.01}, {"test loss"}),
+        ({"test__num_images": 361}, {"test images"}),
+        ({"test__num_correct": 359}, {"right test images"}),
+        ({"test__confusion__0": [36] * 10}, {"confusion matrix"}),
+        ({"test_looks": 2}, {"looks at the test set"}),
+        ({"profile__num_params": 7}, {"profile", "parameters"}),
+        ({"profile__layers__0__macs": 7}, {"profile"}),
+        ({"profile__peak_activation_bytes": 7}, {"profile"}),
+        ({"weights_sha256": "0" * 64}, {"weights' SHA-256"}),
+        ({"data__sha256": "0" * 64}, {"data's SHA-256", "data"}),
+        ({"data__mean": [0.3]}, {"data"}),
+        ({"data__num_test": 10_000}, {"data"}),
+        ({"verdict__limits__0__figure": 7}, {"verdict"}),
+        ({"verdict__limits": []}, {"verdict"}),
+        ({"epochs": []}, {"epochs", "verdict", METRICS_DIFFER}),
+        ({"epochs__0__epoch": 2}, {"numbers of the epochs", METRICS_DIFFER}),
+        ({"epochs__1__train__loss": 0.01}, {METRICS_DIFFER}),
+        ({"epochs__1__validation__accuracy": 0.99}, {METRICS_DIFFER}),
+        (
+            {"experiment__train__epochs": 1, "experiment__data__augment__clean_epochs": 0},
+            {"epochs", TOML_DIFFERS},
+        ),
+    ],
+)
+def test_an_edited_figure_is_noticed(
+    spoilable: Path, changes: dict[str, object], differing: set[str]
+) -> None:
+    edit(spoilable, **changes)
+    found = check(spoilable)
+    assert set(names(found)) == differing
+    assert not found.passed
+
+
+def test_a_figure_that_differs_is_shown_with_the_recorded_one(
+    spoilable: Path, record: RunRecord
+) -> None:
+    edit(spoilable, profile__num_params=7)
+    line = f"parameters: {record.profile.num_params} now, 7 in the record"
+    assert line in check(spoilable).differences
+
+
+def test_a_budget_that_was_tightened_is_missed(spoilable: Path) -> None:
+    edit(spoilable, experiment__budget__min_accuracy=1.0)
+    found = check(spoilable)
+    assert [line.limit for line in found.verdict.limits if not line.passed] == ["min_accuracy"]
+    assert not found.passed
+
+
+def rewrite(change: Callable[[dict[str, torch.Tensor]], None]) -> Callable[[bytes], bytes]:
+    def rewritten(content: bytes) -> bytes:
+        tensors = safetensors.torch.load(content)
+        change(tensors)
+        return safetensors.torch.save(tensors)
+
+    return rewritten
+
+
+def shuffle(tensors: dict[str, torch.Tensor]) -> None:
+    tensors["0.0.weight"] = tensors["0.0.weight"].flip(0)
+
+
+def drop(tensors: dict[str, torch.Tensor]) -> None:
+    del tensors["0.0.weight"]
+
+
+def widen(tensors: dict[str, torch.Tensor]) -> None:
+    tensors["0.0.weight"] = torch.zeros(7, 1, 3, 3)
+
+
+def ruin(tensors: dict[str, torch.Tensor]) -> None:
+    tensors["0.0.weight"] = torch.full_like(tensors["0.0.weight"], float("nan"))
+
+
+def test_swapped_weights_are_noticed(spoilable: Path) -> None:
+    path = spoilable / "weights.safetensors"
+    path.write_bytes(rewrite(shuffle)(path.read_bytes()))
+    found = check(spoilable)
+    assert {"weights' SHA-256", "confusion matrix"} <= set(names(found))
+    assert not found.passed
+
+
+def test_weights_that_say_the_same_in_other_bytes_are_noticed(spoilable: Path) -> None:
+    path = spoilable / "weights.safetensors"
+    tensors = safetensors.torch.load(path.read_bytes())
+    path.write_bytes(safetensors.torch.save(tensors, metadata={"by": "somebody"}))
+    assert names(check(spoilable)) == ["weights' SHA-256"]
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "message"),
+    [
+        (lambda content: content[:-1], RecordError, r"weights.safetensors is damaged: "),
+        (lambda content: content[:40], RecordError, "is damaged"),
+        (lambda _: b"", RecordError, "is damaged"),
+        (lambda _: b"garbage" * 100, RecordError, "is damaged"),
+        (rewrite(drop), RecordError, "holds the weights of another network"),
+        (rewrite(widen), RecordError, "holds the weights of another network"),
+        (rewrite(ruin), ModelError, "loss on a set of 360 images is nan"),
+    ],
+)
+def test_weights_that_are_none_are_an_error(
+    spoilable: Path, change: Callable[[bytes], bytes], kind: type[Exception], message: str
+) -> None:
+    path = spoilable / "weights.safetensors"
+    path.write_bytes(change(path.read_bytes()))
+    with pytest.raises(kind, match=message):
+        check(spoilable)
+
+
+def test_missing_weights_are_an_error(spoilable: Path) -> None:
+    (spoilable / "weights.safetensors").unlink()
+    with pytest.raises(RecordError, match=r"weights.safetensors cannot be read: No such file"):
+        check(spoilable)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"data__image_shape": [1, 14, 14]}, {"data__classes": ["one"]}, {"data__classes": []}],
+)
+def test_a_record_of_other_images_than_its_data_s_is_damaged(
+    spoilable: Path, changes: dict[str, object]
+) -> None:
+    edit(spoilable, **changes)
+    with pytest.raises(RecordError, match=r"run.json is damaged: it says images of"):
+        check(spoilable)
+
+
+# ------------------------------------------------------------------------- the folder's other files
+
+
+def test_a_record_that_was_edited_says_so_and_is_looked_at_all_the_same(
+    spoilable: Path, record: RunRecord
+) -> None:
+    path = spoilable / "run.json"
+    right = f'"num_correct": {record.test.num_correct}'
+    path.write_text(path.read_text().replace(right, '"num_correct": 7'))
+    found = check(spoilable)
+    assert names(found) == ["right test images", "run.json was changed after it was written"]
+    assert not found.passed
+
+
+def test_a_record_in_other_words_is_an_edited_one(spoilable: Path, record: RunRecord) -> None:
+    path = spoilable / "run.json"
+    path.write_text(path.read_text() + "\n")
+    found = check(spoilable)
+    assert names(found) == ["run.json was changed after it was written"]
+    assert found.record == record
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda content: content.replace(b"0.", b"0.1", 1),
+        lambda content: content[: content.index(b"\n") + 1],
+        lambda content: content * 2,
+        lambda _: b"\xff",
+    ],
+)
+def test_edited_metrics_are_noticed(spoilable: Path, change: Callable[[bytes], bytes]) -> None:
+    path = spoilable / "metrics.jsonl"
+    path.write_bytes(change(path.read_bytes()))
+    assert check(spoilable).differences == (METRICS_DIFFER,)
+
+
+def test_other_pictures_are_noticed(spoilable: Path) -> None:
+    path = spoilable / "diagnostics.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+    assert names(check(spoilable)) == ["diagnostics.safetensors' SHA-256"]
+
+
+def test_an_edited_experiment_is_noticed_and_other_words_about_it_are_not(
+    spoilable: Path, tiny: Experiment
+) -> None:
+    path = spoilable / "experiment.toml"
+    path.write_text(format_experiment(replace(tiny, analysis="It learns.", target="Other.")))
+    assert check(spoilable).passed
+    path.write_text(format_experiment(replace(tiny, train=replace(tiny.train, batch_size=16))))
+    assert names(check(spoilable)) == [TOML_DIFFERS]
+    path.write_text("nonsense")
+    (said,) = check(spoilable).differences
+    assert "experiment.toml" in said
+
+
+def test_edited_times_are_noticed(spoilable: Path) -> None:
+    path = spoilable / "times.json"
+    path.write_text(path.read_text().replace('"stops": 0', '"stops": 1'))
+    (said,) = check(spoilable).differences
+    assert "times.json was changed after it was written" in said
+
+
+def test_files_that_say_no_more_than_the_record_may_be_missing(spoilable: Path) -> None:
+    for name in ("metrics.jsonl", "diagnostics.safetensors", "experiment.toml", "times.json"):
+        (spoilable / name).unlink()
+    assert check(spoilable).passed
+
+
+# ------------------------------------------------------------------------------------------ repeat
+
+
+@pytest.fixture
+def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves the report out: drawing it takes longer than these trainings."""
+    monkeypatch.setattr("smidgen.runs.run.write_report", lambda *_: None)
+
+
+@pytest.mark.usefixtures("no_report")
+def test_an_untouched_run_comes_out_again(finished_folder: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in finished_folder.rglob("*")}
+    assert check(finished_folder, repeat=True).passed
+    assert {path: path.stat().st_mtime_ns for path in finished_folder.rglob("*")} == before
+
+
+@pytest.fixture
+def forged(spoilable: Path, tiny: Experiment, digits: Dataset, tmp_path: Path) -> Path:
+    """A run of seed 4 that says that it is of seed 3: every digest and figure fits the rest."""
+    other = run(tiny, RunOptions(seed=4, out=tmp_path / "out", threads=1), dataset=digits).folder
+    assert other is not None
+    forge(other, lambda plain: plain.update(seed=3, command=read_record(spoilable).command))
+    return other
+
+
+@pytest.mark.usefixtures("no_report")
+def test_only_a_repetition_finds_what_is_forged_throughout(forged: Path) -> None:
+    assert check(forged).passed
+    found = check(forged, repeat=True)
+    assert names(found) == ["trained again", "trained again"]
+    assert [line.split(": ")[1] for line in found.differences] == ["weights' SHA-256", "epochs"]
+    assert not found.passed
+
+
+@pytest.mark.usefixtures("no_report")
+def test_metrics_that_are_forged_are_found_by_a_repetition(
+    spoilable: Path, record: RunRecord
+) -> None:
+    edit(spoilable, epochs__0__train__accuracy=0.99)
+    lines = map(format_epoch, read_record(spoilable).epochs)
+    (spoilable / "metrics.jsonl").write_text("".join(lines))
+    assert check(spoilable).passed
+    assert check(spoilable, repeat=True).differences == ("trained again: epochs",)

@@ -1,0 +1,794 @@
+import errno
+import hashlib
+import json
+import math
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+from PIL import Image
+
+from smidgen.runs import checkpointer, stages
+from smidgen.runs import run as module
+from smidgen.cli import main
+from smidgen.config import (
+    Augment,
+    Average,
+    Budget,
+    Data,
+    Experiment,
+    Model,
+    Optimizer,
+    Schedule,
+    format_experiment,
+    read_experiment,
+)
+from smidgen.data import Dataset, load
+from smidgen.errors import (
+    BusyError,
+    CheckpointError,
+    ConfigError,
+    DataError,
+    Interrupted,
+    ModelError,
+    SmidgenError,
+)
+from smidgen._storage.files import held
+from smidgen.callbacks import Listener
+from smidgen.models import build
+from smidgen.runs.predict import predict
+from smidgen.record import Epoch, RunRecord, format_epoch, read_record, read_times
+from smidgen.runs.run import Outcome, RunOptions, find_stopped, resume, run
+from smidgen.training import State, unsupported_reason
+
+
+@pytest.fixture
+def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves the report out: drawing it takes longer than these trainings."""
+    monkeypatch.setattr(module, "write_report", lambda *_: None)
+
+
+EXACT = ("weights.safetensors", "metrics.jsonl", "run.json", "diagnostics.safetensors")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """What is the same, byte for byte, however often the run was stopped."""
+    return {name: (folder / name).read_bytes() for name in (*EXACT, "experiment.toml")}
+
+
+def interrupt(*_: object) -> NoReturn:
+    """A listener that has had enough."""
+    raise KeyboardInterrupt
+
+
+def files(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir() if path.is_file()}
+
+
+def quick(tiny: Experiment, **changes: Any) -> Experiment:
+    """One epoch of the tiny experiment, without limits."""
+    train = replace(tiny.train, epochs=1, **changes)
+    data = replace(tiny.data, augment=Augment())
+    return replace(tiny, budget=Budget(), train=train, data=data)
+
+
+def test_the_folder_holds_what_came_of_it(finished: Outcome) -> None:
+    assert finished.folder is not None
+    assert finished.folder.parts[-2:] == ("tiny", "seed-3")
+    kept = {"experiment.toml", "run.json", "metrics.jsonl", "weights.safetensors", "report.md"}
+    assert kept <= files(finished.folder)
+    assert not [name for name in files(finished.folder) if name.startswith(".")]
+
+
+def test_the_record_says_what_was_done(
+    finished: Outcome, finished_folder: Path, record: RunRecord, tiny: Experiment, digits: Dataset
+) -> None:
+    assert record.experiment == tiny == read_experiment(finished_folder / "experiment.toml")
+    assert (record.seed, len(record.epochs), record.test_looks) == (3, 2, 1)
+    assert (record.data.num_train, record.data.num_validation) == (1137, 300)
+    assert (record.data.sha256, record.data.mean) == (digits.sha256, digits.mean)
+    content = (finished_folder / "weights.safetensors").read_bytes()
+    assert record.weights_sha256 == hashlib.sha256(content).hexdigest()
+    assert finished.verdict == record.verdict
+    figures = {line.limit: line.figure for line in record.verdict.limits}
+    assert figures == {
+        "max_params": record.profile.num_params,
+        "max_epochs": 2,
+        "min_accuracy": record.test.score.accuracy,
+    }
+
+
+def test_metrics_are_the_record_s_epochs(finished_folder: Path, record: RunRecord) -> None:
+    lines = (finished_folder / "metrics.jsonl").read_text().splitlines(keepends=True)
+    assert lines == [format_epoch(epoch) for epoch in record.epochs]
+    assert all(epoch.validation is not None and epoch.test is None for epoch in record.epochs)
+
+
+@pytest.mark.usefixtures("no_report")
+def test_the_command_in_the_record_repeats_it(
+    record: RunRecord, finished_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program, *words = shlex.split(record.command)
+    monkeypatch.chdir(finished_folder)
+    assert program == "smidgen"
+    assert main([*words, "--out", str(tmp_path), "--quiet"]) == 0
+    again = read_record(tmp_path / "tiny" / "seed-3")
+    assert again.weights_sha256 == record.weights_sha256
+    assert again.experiment == record.experiment
+    assert again.test == record.test
+    assert contents(tmp_path / "tiny" / "seed-3") == contents(finished_folder)
+
+
+@pytest.mark.usefixtures("no_report")
+def test_the_command_says_on_what_it_ran_and_tells_no_path(
+    tiny: Experiment, digits: Dataset, tmp_path: Path
+) -> None:
+    where = RunOptions(seed=7, device="cpu", data_dir=tmp_path, skip_bad=True, out=tmp_path, threads=1)
+    found = run(quick(tiny), where, dataset=digits).record
+    assert found is not None
+    start, end = "smidgen train experiment.toml --seed 7 --threads 1 --backend eager", "--skip-bad"
+    assert found.command == f"{start} --device cpu {end}"
+
+
+@pytest.mark.usefixtures("no_report")
+def test_no_run_goes_over_another(tiny: Experiment, digits: Dataset, tmp_path: Path) -> None:
+    where = RunOptions(out=tmp_path, threads=1)
+    first, second = (run(quick(tiny), where, dataset=digits) for _ in range(2))
+    assert first.folder is not None
+    assert first.record is not None
+    assert first.folder.name == "seed-0"
+    assert second.folder == tmp_path / "tiny" / "seed-0-2"
+    assert read_record(first.folder) == first.record
+
+
+@pytest.mark.usefixtures("no_report")
+def test_the_seed_matters(
+    tiny: Experiment, digits: Dataset, tmp_path: Path, record: RunRecord
+) -> None:
+    other = run(tiny, RunOptions(seed=4, out=tmp_path, threads=1), dataset=digits).record
+    assert other is not None
+    assert other.weights_sha256 != record.weights_sha256
+
+
+@pytest.mark.parametrize(
+    ("budget", "missed"),
+    [
+        (Budget(max_params=100), "max_params"),
+        (Budget(max_epochs=1), "max_epochs"),
+        (Budget(max_macs=10, min_accuracy=0.5), "max_macs"),
+    ],
+)
+def test_over_the_budget_nothing_is_trained_and_nothing_is_left(
+    tiny: Experiment,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    budget: Budget,
+    missed: str,
+) -> None:
+    def unexpected(*_: Any, **__: Any) -> NoReturn:
+        raise AssertionError
+
+    monkeypatch.setattr(module, "load", unexpected)
+    monkeypatch.setattr(module, "train", unexpected)
+    outcome = run(replace(tiny, budget=budget), RunOptions(out=tmp_path / "runs"))
+    assert (outcome.folder, outcome.record) == (None, None)
+    assert [line.limit for line in outcome.verdict.limits if not line.passed] == [missed]
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.usefixtures("no_report")
+def test_looks_at_the_test_set_are_counted(
+    tiny: Experiment, digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = []
+    score = stages.score
+
+    def counted(network: Any, data: Dataset, part: Any) -> Any:
+        looks.append(part is data.test)
+        return score(network, data, part)
+
+    monkeypatch.setattr(module, "score", counted)
+    where = RunOptions(out=tmp_path, threads=1)
+    run(tiny, where, dataset=digits)
+    assert looks == [False, False, True]
+    looks.clear()
+    asked = replace(tiny, train=replace(tiny.train, test_each_epoch=True))
+    found = run(asked, where, dataset=digits).record
+    assert found is not None
+    assert found.test_looks == looks.count(True) == 3
+    assert found.epochs[-1].test == found.test.score
+
+
+@pytest.mark.usefixtures("no_report")
+def test_without_validation_all_images_are_trained_on(tiny: Experiment, tmp_path: Path) -> None:
+    experiment = quick(tiny)
+    experiment = replace(experiment, data=replace(experiment.data, validation=0))
+    found = run(experiment, RunOptions(out=tmp_path, threads=1)).record
+    assert found is not None
+    assert (found.data.num_train, found.data.num_validation) == (1437, 0)
+    assert found.epochs[0].validation is None
+
+
+def test_an_interrupted_run_leaves_its_metrics_and_no_record(
+    tiny: Experiment, digits: Dataset, tmp_path: Path
+) -> None:
+    folder = tmp_path / "tiny" / "seed-0"
+    with pytest.raises(Interrupted) as stopped:
+        run(tiny, RunOptions(out=tmp_path, threads=1), Listener(epoch=interrupt), digits)
+    assert (stopped.value.signal, stopped.value.folder) == (signal.SIGINT, folder)
+    assert files(folder) == {"experiment.toml", "metrics.jsonl", "last.checkpoint"}
+    (line,) = (folder / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(line)["epoch"] == 1
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "run.json", "experiment.toml"])
+def test_a_full_disk_leaves_no_half_file(
+    tiny: Experiment,
+    digits: Dataset,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+) -> None:
+    rename = os.replace
+
+    def full(source: str, target: Path) -> None:
+        if target.name == name:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        rename(source, target)
+
+    folder = tmp_path / "tiny" / "seed-0"
+    with monkeypatch.context() as patch:
+        patch.setattr("os.replace", full)
+        with pytest.raises(SmidgenError, match=f"{name} cannot be written: No space left"):
+            run(quick(tiny), RunOptions(out=tmp_path, threads=1), dataset=digits)
+    if name == "experiment.toml":
+        assert list((tmp_path / "tiny").iterdir()) == []
+        return
+    left = files(folder)
+    assert name not in left
+    assert not left & {"run.json", "report.md"}
+    assert not [file for file in left if file.startswith(".")]
+    monkeypatch.setattr(module, "write_report", lambda *_: None)
+    assert resume(folder).record == read_record(folder)  # once there is space again
+
+
+def test_a_network_that_becomes_useless_in_its_last_step_is_noticed(
+    tiny: Experiment, digits: Dataset, tmp_path: Path
+) -> None:
+    # One batch: its loss is that of the first weights, and only then are they spoilt.
+    experiment = quick(tiny, batch_size=2000)
+    optimizer = replace(experiment.train.optimizer, lr=1e30)
+    experiment = replace(experiment, train=replace(experiment.train, optimizer=optimizer))
+    with pytest.raises(ModelError, match=r"loss on a set of 300 images is nan"):
+        run(experiment, RunOptions(out=tmp_path, threads=1), dataset=digits)
+    left = files(tmp_path / "tiny" / "seed-0")
+    assert left == {"experiment.toml", "metrics.jsonl", "last.checkpoint"}
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        ({"seed": -1}, r"--seed is -1; it must be from 0 to 2\^63 - 1"),
+        ({"seed": 2**63}, "--seed is 9223372036854775808"),
+        ({"threads": 0}, "--threads is 0; it must be from 1 to 1,024"),
+        ({"threads": 10**12}, "--threads is 1000000000000"),
+        ({"checkpoint_seconds": -1}, "--checkpoint-seconds is -1; it must be 0 or more"),
+        ({"checkpoint_seconds": math.nan}, "--checkpoint-seconds is nan"),
+    ],
+)
+def test_where_checks_itself(where: dict[str, int], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        RunOptions(**where)  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("no_report")
+def test_the_largest_seed_works(tiny: Experiment, digits: Dataset, tmp_path: Path) -> None:
+    found = run(quick(tiny), RunOptions(seed=2**63 - 1, out=tmp_path, threads=1), dataset=digits)
+    assert found.record is not None
+
+
+@pytest.mark.parametrize(
+    ("model", "kind", "message"),
+    [
+        (Model(net="gap-7k"), ConfigError, "model.net is 'gap-7k'; known are gap-6k"),
+        (Model(net="gap-6k", args={"drop": 1}), ConfigError, "model.args does not fit gap-6k"),
+        (Model(net="gap-6k", args={"dropout": "x"}), ConfigError, "model.args does not fit gap-6k"),
+        (Model(chain="8 Q G"), ConfigError, "model.chain, token 2"),
+    ],
+)
+def test_a_network_that_cannot_be_built_leaves_no_folder(
+    tiny: Experiment, tmp_path: Path, model: Model, kind: type[SmidgenError], message: str
+) -> None:
+    with pytest.raises(kind, match=message):
+        run(replace(tiny, model=model), RunOptions(out=tmp_path / "runs"))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_network_that_does_not_fit_its_classes_is_an_error(
+    tiny: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torch import nn
+
+    wide = nn.Sequential(nn.Flatten(), nn.Linear(784, 11))
+    monkeypatch.setattr(stages, "build", lambda *_: wide)
+    with pytest.raises(ModelError, match=r"returns \(batch, 11\); it must return \(batch, 10\)"):
+        run(tiny, RunOptions(out=tmp_path / "runs"))
+    assert not (tmp_path / "runs").exists()
+
+
+# ------------------------------------------------------------------------------------------ resume
+
+MODULE = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer, self.norm = nn.Linear(784, 10), nn.BatchNorm1d(10)
+        self.register_buffer("calls", torch.zeros(()), persistent=False)
+
+    def forward(self, x):
+        if self.training:
+            self.calls += 1
+        x = nn.functional.dropout(x.flatten(1), 0.2, self.training)
+        return self.norm(self.layer(x)) * (1 + self.calls / 100)
+"""
+TRANSFORMS = """
+import random
+import numpy as np
+import torch
+
+def shift(images):
+    step = random.randrange(3) + round(random.gauss(0, 1)) + np.random.randint(3)
+    images = images.roll(step, 3).float() + torch.rand(images.shape)
+    return (images + np.random.normal() ** 2).clamp(0, 255)
+"""
+
+
+def altered(tiny: Experiment, folder: Path, **train: Any) -> Experiment:
+    """The tiny experiment in 4 batches an epoch."""
+    return replace(tiny, budget=Budget(), train=replace(tiny.train, batch_size=300, **train))
+
+
+def adam(tiny: Experiment, folder: Path) -> Experiment:
+    return altered(tiny, folder, optimizer=Optimizer(name="adam", lr=0.01), average=Average())
+
+
+def adamw(tiny: Experiment, folder: Path) -> Experiment:
+    steps = Schedule(name="step", every=1, gamma=0.5)
+    chosen = Optimizer(name="adamw", lr=0.01, weight_decay=0.1)
+    return altered(tiny, folder, optimizer=chosen, schedule=steps, label_smoothing=0.1)
+
+
+def muon(tiny: Experiment, folder: Path) -> Experiment:
+    chosen = Optimizer(name="muon", lr=0.05, momentum=0.9, nesterov=True, other_lr=0.02)
+    return altered(tiny, folder, optimizer=chosen)
+
+
+def nesterov(tiny: Experiment, folder: Path) -> Experiment:
+    optimizer = replace(tiny.train.optimizer, nesterov=True)
+    return altered(tiny, folder, optimizer=optimizer, average=Average(), test_each_epoch=True)
+
+
+def plain(tiny: Experiment, folder: Path) -> Experiment:
+    return altered(tiny, folder, optimizer=Optimizer(name="sgd", lr=0.1), precision="bfloat16")
+
+
+def without_validation(tiny: Experiment, folder: Path) -> Experiment:
+    experiment = altered(tiny, folder)
+    return replace(experiment, data=replace(tiny.data, validation=0))
+
+
+def own_module(tiny: Experiment, folder: Path) -> Experiment:
+    (folder / "mine.py").write_text(MODULE)
+    model = Model(module=f"{folder / 'mine.py'}:Net")
+    return replace(altered(tiny, folder), model=model)
+
+
+def own_transforms(tiny: Experiment, folder: Path) -> Experiment:
+    (folder / "shifting.py").write_text(TRANSFORMS)
+    data = Data(name="digits", transforms=f"{folder / 'shifting.py'}:shift")
+    return replace(altered(tiny, folder), data=data)
+
+
+MADE = [altered, adam, adamw, muon, nesterov, plain, without_validation, own_module, own_transforms]
+Make = Callable[[Experiment, Path], Experiment]
+
+
+@pytest.fixture
+def stop(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
+    """Has the next training get a signal at its n-th look between two steps, from 1."""
+
+    def at(look: int, number: int) -> None:
+        looks = []
+
+        class Stopping(checkpointer.Checkpointer):
+            def step(self, state: Callable[[], State], ended: bool) -> None:
+                looks.append(ended)
+                if len(looks) == look:
+                    os.kill(os.getpid(), number)
+                super().step(state, ended)
+
+        monkeypatch.setattr(module, "Checkpointer", Stopping)
+
+    return at
+
+
+Stop = Callable[[int, int], None]
+
+
+def whole(experiment: Experiment, folder: Path) -> dict[str, bytes]:
+    """What comes of the experiment where nothing disturbs it."""
+    outcome = run(experiment, RunOptions(out=folder / "whole", threads=1))
+    assert outcome.folder is not None
+    return contents(outcome.folder)
+
+
+@pytest.mark.usefixtures("no_report")
+@pytest.mark.parametrize("make", MADE)
+def test_a_run_that_goes_on_becomes_what_it_would_have_been(
+    tiny: Experiment, tmp_path: Path, stop: Stop, make: Make
+) -> None:
+    experiment = make(tiny, tmp_path)
+    expected = whole(experiment, tmp_path)
+    stop(7, signal.SIGTERM)  # within the second epoch
+    with pytest.raises(Interrupted) as stopped:
+        run(experiment, RunOptions(out=tmp_path, threads=1))
+    assert stopped.value.signal == signal.SIGTERM
+    folder = stopped.value.folder
+    assert folder is not None
+    stop(2, signal.SIGINT)  # and once more
+    with pytest.raises(Interrupted):
+        resume(folder)
+    stop(0, 0)
+    outcome = resume(folder)
+    assert contents(folder) == expected
+    assert outcome.record == read_record(folder)
+    assert outcome.record.inexact == ()
+    assert not [name for name in files(folder) if name.endswith((".checkpoint", ".part"))]
+    times = read_times(folder)
+    assert times is not None
+    assert (times.stops, len(times.epoch_seconds)) == (2, 2)
+    assert times.total_seconds > times.train_seconds
+
+
+@pytest.mark.usefixtures("no_report")
+def test_a_run_can_be_stopped_at_every_step(tiny: Experiment, tmp_path: Path, stop: Stop) -> None:
+    experiment = altered(tiny, tmp_path)
+    expected = whole(experiment, tmp_path)
+    stop(1, signal.SIGINT)
+    with pytest.raises(Interrupted):
+        run(experiment, RunOptions(out=tmp_path, threads=1))
+    folder, stops = tmp_path / "tiny" / "seed-0", 1
+    while True:
+        stop(1, signal.SIGINT)
+        try:
+            resume(folder)
+            break
+        except Interrupted:
+            stops += 1
+    assert stops == 2 * (4 + 1)  # four steps, and once more after each epoch
+    assert contents(folder) == expected
+
+
+@pytest.mark.usefixtures("no_report")
+@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize("often", [True, False])
+def test_an_interruption_from_anywhere_goes_on_from_the_last_checkpoint(
+    tiny: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, often: bool
+) -> None:
+    def at(epoch: Epoch, _: float) -> None:
+        if epoch.epoch == number:
+            raise KeyboardInterrupt
+
+    if often:
+        monkeypatch.setattr(checkpointer, "SHARE", 1e9)
+    experiment = altered(tiny, tmp_path)
+    expected = whole(experiment, tmp_path)
+    where = RunOptions(out=tmp_path, threads=1, checkpoint_seconds=0 if often else 30)
+    with pytest.raises(Interrupted):
+        run(experiment, where, Listener(epoch=at))
+    told: list[str] = []
+    past: list[int] = []
+    tell = Listener(note=told.append, past=lambda epoch, _: past.append(epoch.epoch))
+    resume(tmp_path / "tiny" / "seed-0", tell)
+    assert contents(tmp_path / "tiny" / "seed-0") == expected
+    assert past == list(range(1, number))
+    batch = 4 if often else 0
+    assert told == [f"goes on in epoch {number}, after batch {batch}"]
+
+
+@pytest.fixture
+def stopped(tiny: Experiment, digits: Dataset, tmp_path: Path, stop: Stop) -> Path:
+    """The folder of a run that was stopped in its second epoch."""
+    stop(7, signal.SIGTERM)
+    with pytest.raises(Interrupted):
+        run(altered(tiny, tmp_path), RunOptions(out=tmp_path, threads=1), dataset=digits)
+    stop(0, 0)
+    return tmp_path / "tiny" / "seed-0"
+
+
+@pytest.mark.usefixtures("no_report")
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(
+    stopped: Path, tiny: Experiment, tmp_path: Path
+) -> None:
+    path = stopped / "last.checkpoint"
+    path.write_bytes(path.read_bytes()[:-1])
+    (stopped / ".run.json.abc.part").touch()
+    told: list[str] = []
+    resume(stopped, Listener(note=told.append))
+    assert told[1].startswith(f"{path} is damaged")
+    assert contents(stopped) == whole(altered(tiny, tmp_path), tmp_path)
+    assert not (stopped / ".run.json.abc.part").exists()
+
+
+def test_without_a_whole_checkpoint_nothing_goes_on(stopped: Path) -> None:
+    for path in stopped.glob("*.checkpoint"):
+        path.write_bytes(b"")
+    with pytest.raises(CheckpointError, match="is damaged"):
+        resume(stopped)
+    for path in stopped.glob("*.checkpoint"):
+        path.unlink()
+    with pytest.raises(CheckpointError, match="holds no checkpoint to go on from"):
+        resume(stopped)
+
+
+def test_other_threads_are_said_in_record_and_report(
+    stopped: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("smidgen.report.run_page.sections_of", lambda _: [])
+    told: list[str] = []
+    outcome = resume(stopped, Listener(note=told.append), threads=2)
+    said = "Resumed in epoch 2, after batch 2, with threads 2 instead of 1: not exact."
+    assert outcome.record is not None
+    assert outcome.record.inexact == (said,) == tuple(told[1:])
+    assert outcome.record.environment.threads == 2
+    assert f"with 1 stop in between. {said} " in (stopped / "report.md").read_text()
+
+
+def test_other_data_are_refused(
+    stopped: Path, digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = replace(digits, sha256="0" * 64)
+    monkeypatch.setattr(module, "load", lambda *_, **__: other)
+    with pytest.raises(DataError, match=r"is not the data that the run in .* began with"):
+        resume(stopped)
+    assert "last.checkpoint" in files(stopped)
+
+
+@pytest.mark.usefixtures("no_report")
+def test_an_edited_experiment_is_refused_and_other_words_about_it_are_not(
+    stopped: Path, tiny: Experiment, tmp_path: Path
+) -> None:
+    experiment = altered(tiny, tmp_path)
+    path = stopped / "experiment.toml"
+    longer = replace(experiment, train=replace(experiment.train, epochs=3))
+    path.write_text(format_experiment(longer))
+    with pytest.raises(CheckpointError, match=r"experiment.toml was changed since the run began"):
+        resume(stopped)
+    path.write_text(format_experiment(replace(experiment, analysis="It learns.")))
+    outcome = resume(stopped)
+    assert outcome.record is not None
+    assert outcome.record.experiment == experiment
+
+
+@pytest.mark.usefixtures("no_report")
+@pytest.mark.parametrize("backend", ["channels-last", "native"])
+def test_a_run_goes_on_in_the_form_that_it_began_in(
+    tiny: Experiment, tmp_path: Path, stop: Stop, backend: str
+) -> None:
+    if (reason := unsupported_reason(backend, build(tiny.model, (1, 28, 28), 10), (1, 28, 28))) is not None:
+        pytest.skip(reason)
+    experiment = altered(tiny, tmp_path)
+    where = RunOptions(out=tmp_path, threads=1, backend=backend)
+    whole = run(experiment, replace(where, out=tmp_path / "whole"))
+    stop(7, signal.SIGTERM)
+    with pytest.raises(Interrupted) as stopped:
+        run(experiment, where)
+    stop(0, 0)
+    assert stopped.value.folder is not None
+    outcome = resume(stopped.value.folder)
+    assert whole.folder is not None
+    assert outcome.folder is not None
+    assert contents(outcome.folder) == contents(whole.folder)
+    assert outcome.record is not None
+    assert outcome.record.environment.backend == backend
+    assert f"--backend {backend}" in outcome.record.command
+    assert outcome.record.inexact == ()
+
+
+@pytest.mark.usefixtures("no_report")
+def test_a_form_that_is_gone_is_said(
+    tiny: Experiment, tmp_path: Path, stop: Stop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop(7, signal.SIGTERM)
+    with pytest.raises(Interrupted) as stopped:
+        run(altered(tiny, tmp_path), RunOptions(out=tmp_path, threads=1, backend="channels-last"))
+    stop(0, 0)
+    assert stopped.value.folder is not None
+    monkeypatch.setattr(module, "unsupported_reason", lambda *_: "it is gone")
+    outcome = resume(stopped.value.folder)
+    assert outcome.record is not None
+    (said,) = outcome.record.inexact
+    assert "backend eager instead of channels-last" in said
+
+
+@pytest.mark.usefixtures("no_report")
+@pytest.mark.parametrize(
+    ("make", "changed", "old", "new"),
+    [
+        (own_module, "{run}/mine.py", "Linear(784, 10)", "Linear(784, 10, bias=False)"),
+        (own_transforms, "{place}/shifting.py", "def shift", "x = 0\n\n\ndef shift"),
+    ],
+)
+def test_code_of_one_s_own_that_was_edited_is_refused(
+    tiny: Experiment, tmp_path: Path, stop: Stop, make: Make, changed: str, old: str, new: str
+) -> None:
+    stop(7, signal.SIGTERM)
+    with pytest.raises(Interrupted) as stopped:
+        run(make(tiny, tmp_path), RunOptions(out=tmp_path, threads=1))
+    folder = stopped.value.folder
+    path = Path(changed.format(run=folder, place=tmp_path))
+    original = path.read_text()
+    assert old in original
+    path.write_text(original.replace(old, new))
+    stop(0, 0)
+    assert folder is not None
+    with pytest.raises(CheckpointError, match="was changed since the run began"):
+        resume(folder)
+    path.write_text(original)
+    assert resume(folder).record is not None
+
+
+def test_a_finished_run_is_given_as_it_is(spoilable: Path, record: RunRecord) -> None:
+    before = contents(spoilable)
+    (spoilable / "last.checkpoint").touch()  # it was killed just before its end
+    outcome = resume(spoilable)
+    assert outcome == Outcome(verdict=record.verdict, folder=spoilable, record=record)
+    assert contents(spoilable) == before
+    assert "last.checkpoint" not in files(spoilable)
+
+
+def test_a_report_that_is_missing_is_written(
+    spoilable: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("smidgen.report.run_page.sections_of", lambda _: [])
+    (spoilable / "report.html").unlink()
+    resume(spoilable)
+    assert "report.html" in files(spoilable)
+
+
+def test_a_run_that_another_process_is_at_work_on_is_refused(
+    stopped: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path: path.read_bytes() for path in stopped.iterdir()}
+    with held(stopped):
+        with pytest.raises(BusyError, match="is in use: another process is at work on it"):
+            resume(stopped)
+        assert main(["train", "--resume", str(stopped)]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert "is in use" in err
+    assert {path: path.read_bytes() for path in stopped.iterdir()} == before
+
+
+@pytest.mark.usefixtures("no_report")
+def test_a_run_is_held_until_it_ends(tiny: Experiment, digits: Dataset, tmp_path: Path) -> None:
+    folder = tmp_path / "tiny" / "seed-0"
+
+    def look(*_: object) -> None:
+        with pytest.raises(BusyError):
+            resume(folder)
+
+    run(quick(tiny), RunOptions(out=tmp_path, threads=1), Listener(ready=look, epoch=look), digits)
+    assert resume(folder).folder == folder
+
+
+def test_a_stopped_run_is_found_by_its_experiment_and_seed(
+    stopped: Path, tiny: Experiment, tmp_path: Path
+) -> None:
+    experiment = altered(tiny, tmp_path)
+    where = RunOptions(out=tmp_path, threads=1)
+    assert find_stopped(experiment, where) == stopped
+    assert find_stopped(experiment, replace(where, seed=1)) is None
+    assert find_stopped(experiment, replace(where, out=tmp_path / "none")) is None
+    assert find_stopped(replace(experiment, budget=tiny.budget), where) is None
+    with held(stopped):
+        assert find_stopped(experiment, where) is None
+    for path in stopped.glob("*.checkpoint"):
+        path.unlink()
+    assert find_stopped(experiment, where) is None
+
+
+@pytest.mark.usefixtures("no_report")
+def test_quickstart_goes_on_by_itself(
+    tiny: Experiment,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stop: Stop,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    experiment = altered(tiny, tmp_path)
+    expected = whole(experiment, tmp_path)
+    monkeypatch.setattr("smidgen.config.builtin.find_experiment", lambda _: experiment)
+    words = ["quickstart", "--out", str(tmp_path), "--threads", "1"]
+    folder = tmp_path / "tiny" / "seed-0"
+    stop(7, signal.SIGTERM)
+    assert main(words) == 143
+    way = f"to go on: smidgen train --resume {folder}"
+    assert capsys.readouterr().err == f"smidgen: terminated; {way}\n"
+    stop(0, 0)
+    assert main(words) == 0
+    out = capsys.readouterr().out
+    assert "note: goes on in epoch 2, after batch 2\n" in out
+    assert [line.split()[0] for line in out.splitlines() if line.startswith("   ")] == [
+        "1/2",
+        "2/2",
+    ]
+    assert contents(folder) == expected
+    assert main([*words, "--quiet"]) == 0
+    assert contents(tmp_path / "tiny" / "seed-0-2") == expected
+
+
+@pytest.mark.usefixtures("no_report")
+@pytest.mark.parametrize(
+    ("number", "status", "word"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
+)
+def test_a_real_signal_saves_and_the_command_that_is_named_goes_on(
+    tiny: Experiment, tmp_path: Path, number: int, status: int, word: str
+) -> None:
+    experiment = replace(tiny, budget=Budget(), train=replace(tiny.train, epochs=10))
+    expected = whole(experiment, tmp_path)
+    path = tmp_path / "tiny.toml"
+    path.write_text(format_experiment(experiment))
+    out = tmp_path / "my runs"
+    program = "import sys; from smidgen.cli import main; sys.exit(main())"
+    words = ["train", str(path), "--out", str(out), "--threads", "1"]
+    command = [sys.executable, "-u", "-c", program, *words]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert any(" 1/10 " in line for line in process.stdout)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+    folder = out / "tiny" / "seed-0"
+    start = f"smidgen: {word}; to go on: "
+    assert (process.returncode, err[: len(start)]) == (status, start)
+    assert not (folder / "run.json").exists()
+    program, *words = shlex.split(err.removeprefix(start))
+    assert (program, words) == ("smidgen", ["train", "--resume", str(folder)])
+    assert main([*words, "--quiet"]) == 0
+    assert contents(folder) == expected
+
+
+@pytest.mark.slow
+def test_mnist_is_learnt_in_five_epochs(mnist_folder: Path, tmp_path: Path) -> None:
+    words = ["train", "quickstart", "--train.epochs", "5", "--out", str(tmp_path), "--quiet"]
+    assert main([*words, "--data-dir", str(mnist_folder)]) in (0, 1)  # the target is for 14
+    found = read_record(tmp_path / "quickstart" / "seed-0")
+    assert (found.data.num_train, found.test.num_images) == (50_000, 10_000)
+    assert found.profile.num_params < 8000
+    assert found.test.score.accuracy >= 0.992
+
+    # And on paper: dark on bright, large, off the centre, as JPEG.
+    test = load(Data(name="mnist"), folder=mnist_folder).test
+    pictures = []
+    for number, image in enumerate(test.images[:100, 0]):
+        large = Image.fromarray(255 - image.numpy()).resize((280, 280), Image.Resampling.BICUBIC)
+        paper = Image.new("L", (500, 400), 255)
+        paper.paste(large, (180, 40))
+        pictures.append(tmp_path / f"{number}.jpg")
+        paper.save(pictures[-1])
+    answers = [p.classes[0][0] for p in predict(tmp_path / "quickstart" / "seed-0", pictures)]
+    truths = [str(label) for label in test.labels[:100].tolist()]
+    assert sum(a == t for a, t in zip(answers, truths, strict=True)) >= 97

@@ -1,0 +1,103 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from smidgen.config import Optimizer
+from smidgen.errors import ModelError
+from smidgen.models import REFERENCE
+from smidgen.models.chain import build_chain
+from smidgen.training.optimizers import build_optimizer
+
+SGD = Optimizer(name="sgd", lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.5)
+EACH = [
+    SGD,
+    Optimizer(name="adam", lr=0.1, weight_decay=0.5),
+    Optimizer(name="adamw", lr=0.1, weight_decay=0.5),
+]
+
+
+def networks() -> dict[str, nn.Module]:
+    chain = build_chain("4,p1 4,p1,r 8,d M 8 F", (1, 28, 28), 10)
+    return {"chain": chain, **{name: make() for name, make in REFERENCE.items()}}
+
+
+@pytest.mark.parametrize("name", ["chain", *REFERENCE])
+def test_every_parameter_is_there_once_and_only_weights_decay(name: str) -> None:
+    network = networks()[name]
+    optimizer = build_optimizer(network, SGD)
+    held = [p for group in optimizer.param_groups for p in group["params"]]
+    assert len(held) == len(set(held))
+    assert set(held) == set(network.parameters())
+    decays = {
+        p for group in optimizer.param_groups if group["weight_decay"] for p in group["params"]
+    }
+    norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
+    layers = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    assert decays == {m.weight for m in layers}
+    assert not decays & {p for m in norms for p in m.parameters()}
+
+
+@pytest.mark.parametrize("settings", EACH)
+def test_a_step_without_gradient_shrinks_weights_alone(settings: Optimizer) -> None:
+    network = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(3, 2))
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.fill_(1.0).grad = torch.zeros_like(parameter)
+    build_optimizer(network, settings).step()
+    for name, parameter in network.named_parameters():
+        shrunk = parameter.ndim > 1
+        assert bool((parameter < 1).all()) is shrunk, name
+        assert bool((parameter == 1).all()) is not shrunk, name
+
+
+@pytest.mark.parametrize("settings", EACH)
+def test_without_decay_nothing_shrinks(settings: Optimizer) -> None:
+    network = nn.Linear(2, 2)
+    before = [p.detach().clone() for p in network.parameters()]
+    for parameter in network.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    build_optimizer(network, replace(settings, weight_decay=0.0)).step()
+    assert all(torch.equal(p, b) for p, b in zip(network.parameters(), before, strict=True))
+
+
+def test_what_is_frozen_is_left_out() -> None:
+    network = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2, bias=False))
+    network[0].requires_grad_(False)
+    (group,) = build_optimizer(network, SGD).param_groups  # no empty group for the vectors
+    assert group["params"] == [network[1].weight]
+
+
+@pytest.mark.parametrize(
+    ("settings", "kind"),
+    list(zip(EACH, [torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW], strict=True)),
+)
+def test_settings_reach_the_optimizer(
+    settings: Optimizer, kind: type[torch.optim.Optimizer]
+) -> None:
+    optimizer = build_optimizer(nn.Linear(2, 2), settings)
+    assert type(optimizer) is kind
+    for group in optimizer.param_groups:
+        assert group["lr"] == settings.lr
+        assert group.get("momentum", 0.0) == settings.momentum
+        assert group.get("nesterov", False) == settings.nesterov
+
+
+def test_nesterov_makes_its_known_steps() -> None:
+    # v = m v + g; w -= lr (g + m v), with g = 1 throughout.
+    weight = nn.Linear(1, 1, bias=False)
+    with torch.no_grad():
+        weight.weight.fill_(0.0)
+    optimizer = build_optimizer(weight, replace(SGD, weight_decay=0.0))
+    places = []
+    for _ in range(2):
+        weight.weight.grad = torch.ones(1, 1)
+        optimizer.step()
+        places.append(weight.weight.item())
+    assert places == pytest.approx([-0.19, -0.19 - 0.1 * (1 + 0.9 * 1.9)])
+
+
+def test_a_network_that_cannot_learn_is_refused() -> None:
+    with pytest.raises(ModelError, match="no trainable parameters"):
+        build_optimizer(nn.Sequential(nn.Flatten()), Optimizer(name="sgd", lr=0.1))
