@@ -1,0 +1,32 @@
+"""Progress bars on the terminal, the same for downloads and for decoding images."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+
+
+@contextmanager
+def progress_bar(
+    title: str, total: int, *, in_bytes: bool = False
+) -> Iterator[Callable[[int], None]]:
+    """Show a bar on stderr, if that is a terminal; yield a function that sets how much is done.
+
+    With `in_bytes`, `total` is a number of bytes, and the bar shows kB, MB and a transfer speed.
+    """
+    counts = [DownloadColumn(), TransferSpeedColumn()] if in_bytes else [MofNCompleteColumn()]
+    columns = [TextColumn("{task.description}"), BarColumn(), *counts, TimeRemainingColumn()]
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not sys.stderr.isatty()) as progress:
+        task = progress.add_task(title, total=total)
+        yield lambda completed: progress.update(task, completed=completed)
