@@ -34,7 +34,8 @@ settle_threads()  # before anything loads torch: threads that wait sleep instead
 #
 # scikit-learn's digits stand in for your arrays here: 8x8 numbers from 0 to 16. What smidgen
 # reads is a file with `x_train`, `y_train`, `x_test` and `y_test`: images of integers from 0 to
-# 255, grayscale (images, height, width) or in colour (images, height, width, 3), and a label for each.
+# 255, grayscale (images, height, width) or in colour (images, height, width, 3), and a label for
+# each.
 
 # %%
 import numpy as np

@@ -20,8 +20,8 @@ if typing.TYPE_CHECKING:
 
 NAMES = """
 Augment Average Budget Data Experiment Listener Model Optimizer Schedule SmidgenError Train Verdict
-RunOptions __version__ check find_experiment format_experiment load normalize parse_experiment predict
-profile read_experiment read_record resume summary train verdict_text
+RunOptions __version__ check find_experiment format_experiment load normalize parse_experiment
+predict profile read_experiment read_record resume summary train verdict_text
 """
 
 

@@ -26,5 +26,5 @@ def test_an_interruption_is_no_error_that_somebody_catches() -> None:
 
 
 def test_a_config_error_is_a_value_error() -> None:
-    # smidgen._storage.serialization turns what a field's own check raises into an error of the file.
+    # smidgen._storage.serialization turns what a field's own check raises into a file's error.
     assert issubclass(ConfigError, ValueError)

@@ -150,7 +150,8 @@ def test_the_ends_of_a_range_are_inside(make: Any, changes: dict[str, Any]) -> N
             (
                 Data,
                 {"name": "x"} | change,
-                "data.size, data.grayscale and data.split are for data.path; a named set is as it is.",
+                "data.size, data.grayscale and data.split are for data.path; a named set is as it "
+                "is.",
             )
             for change in ({"size": 8}, {"grayscale": False}, {"split": TrainTestSplit(seed=1)})
         ),

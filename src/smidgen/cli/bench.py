@@ -19,9 +19,9 @@ def add(commands: Any) -> None:
     parser = commands.add_parser(
         "bench",
         help="show how fast this machine trains a network, in each backend",
-        description="Time training steps on random images in memory: images a second in each backend "
-        "and number of threads, the share of the machine's own float32 matrix product that their "
-        "arithmetic reaches, and what the experiment will take.",
+        description="Time training steps on random images in memory: images a second in each "
+        "backend and number of threads, the share of the machine's own float32 matrix product "
+        "that their arithmetic reaches, and what the experiment will take.",
     )
     parser.set_defaults(command=_bench)
     add_target(parser)

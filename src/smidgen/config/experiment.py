@@ -292,8 +292,8 @@ class Experiment:
         )
         require(
             self.data.augment.no_aug_epochs <= self.train.epochs,
-            f"data.augment.no_aug_epochs is {self.data.augment.no_aug_epochs}; train.epochs is only "
-            f"{self.train.epochs}.",
+            f"data.augment.no_aug_epochs is {self.data.augment.no_aug_epochs}; train.epochs is "
+            f"only {self.train.epochs}.",
         )
 
 

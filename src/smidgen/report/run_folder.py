@@ -136,7 +136,7 @@ def _numbers(plain: Any) -> Iterator[float]:
 
 
 def _require_pictures(diagnostics: Arrays, path: Path, record: RunRecord | None) -> None:
-    """Nothing, where the arrays are of the forms in which a run keeps them (smidgen.runs.diagnostics).
+    """Refuse arrays other than those that smidgen.runs.diagnostics makes.
 
     Raises:
         RecordError: one is not.

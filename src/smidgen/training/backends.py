@@ -57,7 +57,7 @@ def choose_backend(
 ) -> Backend:
     """The fastest backend for `network` on its device: measured once, then remembered.
 
-    `num_images` is how many an epoch has: a short run takes the first backend without a measurement.
+    `num_images` is how many an epoch has: a short run takes the first backend, unmeasured.
     `threads` are the numbers of threads to choose from, one and all cores if they are left out.
 
     Raises:
@@ -111,7 +111,7 @@ def forward_with(
 
 
 def unsupported_reason(backend: str, network: nn.Module, image_shape: Shape) -> str | None:
-    """Why `network` cannot be computed in `backend` here, to finish "not used, since"; else None."""
+    """Why `network` cannot be computed in `backend`, to finish "not used, since"; else None."""
     if backend not in BACKENDS:
         return f"it must be one of {', '.join(BACKENDS)}"
     if backend == "native":

@@ -74,9 +74,9 @@ def train(
     """The trained network (the average, where the settings ask for one) and its epochs.
 
     `network` and the images stand on one device. Everything random comes from the batches' seed:
-    dropout from torch's global generator, which is seeded for it. `backend` is one of BACKENDS that the
-    network has here. From `start`, the state of such a training, it goes on to what that one would
-    have come to, bit for bit.
+    dropout from torch's global generator, which is seeded for it. `backend` is one of BACKENDS that
+    the network has here. From `start`, the state of such a training, it goes on to what that
+    one would have come to, bit for bit.
 
     Raises:
         ModelError: the loss is no longer finite, or a batch is too small for a batch norm.
