@@ -282,7 +282,7 @@ def test_transforms_of_ones_own_run_in_training_only(capsys: Capture) -> None:
     train(data + '\ntransforms = "flips.py:Flip"', "--experiment.name", "again", status=2)
     err = capsys.readouterr().err
     assert err == (
-        "smidgen: data.transforms is 'flips.py:Flip', which fails: RuntimeError: must not run\n"
+        "smidgen: data.transforms: flips.py fails: flips.py, line 1: RuntimeError: must not run\n"
     )
 
 

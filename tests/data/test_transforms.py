@@ -64,15 +64,25 @@ def test_a_file_can_hold_them(tmp_path: Path) -> None:
     torch.testing.assert_close(batches(f"{path}:double"), batches(None) * 2)
 
 
+def test_a_file_can_import_the_files_next_to_it(tmp_path: Path) -> None:
+    (tmp_path / "factor.py").write_text("FACTOR = 3\n")
+    path = tmp_path / "scaling.py"
+    path.write_text(
+        "from factor import FACTOR\n\ndef scale(images):\n    return images.float() * FACTOR\n"
+    )
+    torch.testing.assert_close(batches(f"{path}:scale"), batches(None) * 3)
+    assert not list(tmp_path.rglob("__pycache__"))
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("stand_in", "it is MODULE:NAME or FILE.py:NAME"),
-        ("no_such_module:x", "fails: ModuleNotFoundError: No module named 'no_such_module'"),
-        ("stand_in:missing", "fails: AttributeError"),
+        ("stand_in", "is 'stand_in'; write FILE.py:NAME or PACKAGE.MODULE:NAME"),
+        ("no_such_module:x", "there is no package or module no_such_module"),
+        ("stand_in:missing", "stand_in has no missing"),
         ("stand_in:number", "3 of stand_in:number cannot be called"),
         ("stand_in:numbers", "3 of stand_in:numbers cannot be called"),
-        ("nowhere.py:x", "fails: FileNotFoundError"),
+        ("nowhere.py:x", "there is no file nowhere.py"),
     ],
 )
 def test_what_cannot_be_used_is_said(stand_in: types.ModuleType, name: str, message: str) -> None:

@@ -4,17 +4,13 @@ Importing them runs code, the person's own. That happens when training begins, n
 is read, checked or reported.
 """
 
-import importlib
-import importlib.util
-import sys
 from collections.abc import Callable, Iterable
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from smidgen._storage.user_code import call_user_code, user_object
 from smidgen.errors import ConfigError, DataError
 
 Transform = Callable[[Tensor], Tensor]
@@ -28,17 +24,13 @@ def own_transforms(reference: str) -> tuple[Transform, ...]:
     Raises:
         ConfigError: there is no such module or name, or it cannot be called.
     """
-    module, _, name = reference.rpartition(":")
-    if not module or not name:
-        raise ConfigError(f"data.transforms is {reference!r}; it is MODULE:NAME or FILE.py:NAME.")
-    try:
-        found: Any = getattr(_imported(module), name)
+    with user_object(reference, "data.transforms", ConfigError) as found:
         several = found if isinstance(found, Iterable) and not callable(found) else [found]
-        transforms = tuple(one() if isinstance(one, type) else one for one in several)
-    except Exception as error:  # it is the person's code, and their mistake to mend
-        raise ConfigError(
-            f"data.transforms is {reference!r}, which fails: {type(error).__name__}: {error}"
-        ) from error
+        transforms = call_user_code(
+            f"data.transforms: {reference}",
+            lambda: tuple(one() if isinstance(one, type) else one for one in several),
+            ConfigError,
+        )
     for transform in transforms:
         if not callable(transform):
             raise ConfigError(f"data.transforms: {transform!r} of {reference} cannot be called.")
@@ -73,16 +65,3 @@ def transformed(images: Tensor, transforms: tuple[Transform, ...], reference: st
             "255."
         )
     return changed
-
-
-def _imported(module: str) -> ModuleType:
-    if not module.endswith(".py"):
-        return importlib.import_module(module)
-    path = Path(module)
-    spec = importlib.util.spec_from_file_location(f"smidgen_own_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{path} cannot be imported")
-    loaded = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = loaded
-    spec.loader.exec_module(loaded)
-    return loaded

@@ -6,9 +6,9 @@ from smidgen.config import Model
 from smidgen.errors import ConfigError
 from smidgen.models.chain import build_chain
 from smidgen.models.reference import REFERENCE
-from smidgen.models.user_module import build_module, sources
+from smidgen.models.user_module import build_module
 
-__all__ = ["REFERENCE", "build", "sources"]
+__all__ = ["REFERENCE", "build"]
 
 
 def build(model: Model, input_shape: tuple[int, int, int], num_classes: int) -> nn.Module:

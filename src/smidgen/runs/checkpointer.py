@@ -15,7 +15,7 @@ from smidgen.config import (
 )
 from smidgen.errors import CheckpointError, Interrupted
 from smidgen._storage.files import append_line, ensure_folder, write_atomic
-from smidgen.models import sources
+from smidgen._storage.user_code import source_files
 from smidgen.record import EXPERIMENT, METRICS, Environment, Epoch, Times, format_epoch
 from smidgen.training import Checkpoint, State, save_checkpoint
 
@@ -110,7 +110,7 @@ def movable(experiment: Experiment) -> Experiment:
 def keep_experiment(experiment: Experiment, folder: Path) -> None:
     """Write the experiment's files: a module of one's own as it is now, with what it imports."""
     if (file := experiment.model.file) is not None:
-        for path in sources(file):
+        for path in source_files(file):
             ensure_folder((folder / path).parent)
             write_atomic(folder / path, (file.parent / path).read_bytes())
     write_atomic(folder / EXPERIMENT, format_experiment(movable(experiment)))
@@ -119,12 +119,12 @@ def keep_experiment(experiment: Experiment, folder: Path) -> None:
 def digest_of_code(experiment: Experiment) -> str:
     """The SHA-256 of the files of one's own code that `experiment` runs."""
     digest = hashlib.sha256()
-    if (file := experiment.model.file) is not None:
-        for path in sources(file):
-            digest.update((file.parent / path).read_bytes())
-    module = (experiment.data.transforms or "").rpartition(":")[0]
-    if module.endswith(".py") and is_file(Path(module)):
-        digest.update(Path(module).read_bytes())
+    transforms = (experiment.data.transforms or "").rpartition(":")[0]
+    files = [experiment.model.file, Path(transforms) if transforms.endswith(".py") else None]
+    for file in files:
+        if file is not None and is_file(file):
+            for path in source_files(file):
+                digest.update((file.parent / path).read_bytes())
     return digest.hexdigest()
 
 
