@@ -1,0 +1,1 @@
+"""One experiment, one seed: trained, resumed, checked, loaded and used."""
