@@ -1,7 +1,7 @@
+import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,52 +9,80 @@ import torch
 
 import smidgen
 from smidgen.errors import ConfigError
-from smidgen.training import device as environment
-from smidgen.training.device import describe, settle
+from smidgen.training.device import (
+    compute_settings,
+    describe_environment,
+    select_device,
+    source_version,
+)
 
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(autouse=True)
-def same_threads_afterwards() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.mark.parametrize(
-    ("cuda", "mps", "taken"),
+    ("cuda", "mps", "selected"),
     [(True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")],
 )
-def test_auto_takes_the_first_device_that_is_there(
-    monkeypatch: pytest.MonkeyPatch, cuda: bool, mps: bool, taken: str
+def test_auto_selects_the_first_available_device(
+    monkeypatch: pytest.MonkeyPatch, cuda: bool, mps: bool, selected: str
 ) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: cuda)
     monkeypatch.setattr("torch.backends.mps.is_available", lambda: mps)
-    assert settle("auto").type == taken
-    assert settle("cpu") == CPU
+    assert select_device("auto").type == selected
+    assert select_device("cpu") == CPU
     if not cuda:
-        with pytest.raises(ConfigError, match=r"--device is cuda, which torch .* does not find"):
-            settle("cuda")
+        with pytest.raises(ConfigError, match=r"--device is cuda, but torch .* does not find it"):
+            select_device("cuda")
 
 
-def test_an_unknown_device_is_refused() -> None:
+def test_an_unknown_device_is_an_error() -> None:
     with pytest.raises(ConfigError, match="is 'gpu'; it must be one of auto, cuda, mps, cpu"):
-        settle("gpu")
+        select_device("gpu")
 
 
-def test_threads_and_determinism_are_set_and_described() -> None:
-    settle("cpu", threads=1)
-    assert torch.are_deterministic_algorithms_enabled()
-    assert describe(CPU, "eager").threads == 1
-    settle("cpu", threads=2)
-    assert describe(CPU, "eager").threads == 2
-    settle("cpu")
-    assert describe(CPU, "eager").threads == 2
+def process_settings() -> tuple[object, ...]:
+    return (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+        torch.get_num_threads(),
+        os.environ.get("CUBLAS_WORKSPACE_CONFIG"),
+    )
 
 
-def test_what_a_reader_must_know_is_described() -> None:
-    found = describe(CPU, "eager")
+@pytest.mark.parametrize("workspace", [None, ":16:8"])
+@pytest.mark.parametrize("threads", [None, 3])
+def test_compute_settings_apply_inside_and_are_restored_on_exit(
+    threads: int | None, workspace: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    if workspace:
+        monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", workspace)
+    before = process_settings()
+    with compute_settings("cpu", threads) as device:
+        assert device == CPU
+        assert process_settings() == (True, True, threads or before[2], workspace or ":4096:8")
+        torch.set_num_threads(2)
+        assert describe_environment(CPU, "eager").threads == 2
+    assert process_settings() == before
+
+
+def test_compute_settings_are_restored_after_an_exception() -> None:
+    before = process_settings()
+    with pytest.raises(KeyError), compute_settings("cpu", 1):
+        raise KeyError
+    assert process_settings() == before
+
+
+def test_compute_settings_that_are_not_allowed_change_nothing() -> None:
+    before = process_settings()
+    for device, threads in (("cpu", 0), ("cpu", 1025), ("gpu", 1)):
+        with pytest.raises(ConfigError), compute_settings(device, threads):
+            pass
+    assert process_settings() == before
+
+
+def test_the_environment_names_versions_device_and_processor() -> None:
+    found = describe_environment(CPU, "eager")
     assert (found.smidgen, found.torch) == (smidgen.__version__, torch.__version__)
     assert (found.python, found.device) == (platform.python_version(), "cpu")
     assert found.processor.endswith(" cores")
@@ -67,29 +95,40 @@ def git(folder: Path, *words: str) -> str:
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
-def test_the_commit_says_whether_the_checkout_was_changed(
+def test_the_source_version_tells_modified_checkouts_apart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    source = tmp_path / "environment.py"
-    source.write_text("1\n")
-    monkeypatch.setattr(environment, "__file__", str(source))
-    assert describe(CPU, "eager").commit is None  # no checkout at all
+    package = tmp_path / "src"
+    package.mkdir()
+    module = package / "module.py"
+    module.write_text("1\n")
+    assert source_version(package) is None  # no checkout
     git(tmp_path, "init", "-q")
-    (tmp_path / "other").touch()
-    git(tmp_path, "add", "other")
+    (tmp_path / "README").touch()
+    git(tmp_path, "add", "README")
     git(tmp_path, "commit", "-q", "-m", "one")
-    assert describe(CPU, "eager").commit is None  # installed inside somebody else's checkout
-    git(tmp_path, "add", "environment.py")
+    assert source_version(package) is None  # installed inside the checkout of another project
+    git(tmp_path, "add", "src")
     git(tmp_path, "commit", "-q", "-m", "two")
     commit = git(tmp_path, "rev-parse", "HEAD")
-    assert describe(CPU, "eager").commit == commit
-    (tmp_path / "untracked").touch()
-    assert describe(CPU, "eager").commit == commit
-    source.write_text("2\n")
-    assert describe(CPU, "eager").commit == f"{commit}+"
+    (tmp_path / "README").write_text("outside of the package")
+    assert source_version(package) == commit
+
+    versions = [source_version(package)]
+    module.write_text("2\n")
+    versions.append(source_version(package))
+    module.write_text("3\n")
+    versions.append(source_version(package))
+    (package / "new.py").write_text("1\n")
+    versions.append(source_version(package))
+    (package / "new.py").write_text("2\n")
+    versions.append(source_version(package))
+    assert len(set(versions)) == len(versions)
+    assert all((version or "").startswith(f"{commit}+") for version in versions[1:])
+    assert source_version(package) == versions[-1]
 
 
-def test_without_git_there_is_no_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_git_there_is_no_source_version(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
-    assert describe(CPU, "eager").commit is None
+    assert source_version() is None

@@ -20,7 +20,7 @@ from smidgen.config import (
     parse_experiment,
 )
 from smidgen.data import Dataset, TrainLoader, load
-from smidgen.training.device import describe, require_threads, settle
+from smidgen.training.device import describe_environment, require_threads, settle
 from smidgen.errors import BusyError, CheckpointError, ConfigError, DataError, Interrupted
 from smidgen.runs.diagnostics import diagnostics
 from smidgen._storage.files import held, new_folder, remove_partial_files, write_atomic
@@ -146,7 +146,7 @@ def run(
         skip_bad=where.skip_bad,
         code_sha256=digest_of_code(experiment),
         data=data_record(dataset),
-        environment=describe(device, backend),
+        environment=describe_environment(device, backend),
         times=Times(started=clock.started),
         inexact=(),
     )
@@ -205,7 +205,7 @@ def resume(
         kept = unsupported_reason(before.backend, network.to(settled), dataset.image_shape) is None
         backends = (before.backend,) if kept else BACKENDS
         backend = _take_form(network, dataset, experiment, backends, torch.get_num_threads())
-        now = describe(settled, backend)
+        now = describe_environment(settled, backend)
         inexact = inexact_reasons(checkpoint, now)
         times = replace(checkpoint.times, stops=checkpoint.times.stops + 1)
         said = (*checkpoint.inexact, *inexact)

@@ -1,8 +1,11 @@
-"""The device and the threads that a run computes with, and what else a reader must know of them."""
+"""Device, threads and determinism of a run, and the environment that its record describes."""
 
+import hashlib
 import os
 import platform
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -11,53 +14,87 @@ from smidgen._version import __version__
 from smidgen.errors import ConfigError
 from smidgen.record import Environment
 
-MAX_THREADS = 1024  # beyond it the system refuses to start them, and the process dies
+MAX_THREADS = 1024
+"""The system refuses to start more, which ends the process."""
 DEVICES = ("auto", "cuda", "mps", "cpu")
 
+_PACKAGE = Path(__file__).parents[1]
+_CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
 
-def settle(device: str = "auto", threads: int | None = None) -> torch.device:
-    """Set this process to deterministic algorithms and `threads` CPU threads; the device to use.
 
-    auto takes the first of cuda, mps and cpu that is there.
+@contextmanager
+def compute_settings(device: str = "auto", threads: int | None = None) -> Iterator[torch.device]:
+    """Compute on `device`, deterministically, with `threads` CPU threads; yields the device.
+
+    On exit, torch's deterministic mode, number of threads and cuBLAS workspace are restored,
+    whatever was changed inside. `threads` None keeps the current number.
 
     Raises:
-        ConfigError: an unknown device, or one that is not there; threads that make no sense.
+        ConfigError: the device is unknown or unavailable, or the number of threads is not allowed.
     """
     require_threads(threads)
-    there = {
+    selected = select_device(device)
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    threads_before, workspace = torch.get_num_threads(), os.environ.get(_CUBLAS)
+    try:
+        os.environ.setdefault(_CUBLAS, ":4096:8")  # cuBLAS is deterministic only with a fixed one
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.set_num_threads(threads or threads_before)
+        yield selected
+    finally:
+        torch.set_num_threads(threads_before)
+        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+        if workspace is None:
+            os.environ.pop(_CUBLAS, None)
+
+
+def select_device(device: str = "auto") -> torch.device:
+    """The torch device of that name; auto selects the first available of cuda, mps and cpu.
+
+    Raises:
+        ConfigError: the device is unknown or unavailable.
+    """
+    available = {
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
         "cpu": True,
     }
     if device not in DEVICES:
         raise ConfigError(f"--device is {device!r}; it must be one of {', '.join(DEVICES)}.")
-    if device != "auto" and not there[device]:
-        raise ConfigError(f"--device is {device}, which torch {torch.__version__} does not find.")
-    if threads is not None:
-        torch.set_num_threads(threads)
-    os.environ.setdefault(
-        "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
-    )  # what cuBLAS needs to repeat itself
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    return torch.device(next(d for d in there if there[d]) if device == "auto" else device)
+    if device == "auto":
+        device = next(name for name, found in available.items() if found)
+    if not available[device]:
+        raise ConfigError(f"--device is {device}, but torch {torch.__version__} does not find it.")
+    return torch.device(device)
 
 
 def require_threads(threads: int | None) -> None:
-    """Nothing, where so many CPU threads can be had, or none are asked for.
+    """Check a number of CPU threads; None stands for the default.
 
     Raises:
-        ConfigError: fewer than 1, or more than MAX_THREADS.
+        ConfigError: it is below 1 or above MAX_THREADS.
     """
     if threads is not None and not 1 <= threads <= MAX_THREADS:
         raise ConfigError(f"--threads is {threads}; it must be from 1 to {MAX_THREADS:,}.")
 
 
-def describe(device: torch.device, backend: str) -> Environment:
-    """This process: versions, machine, device, threads, and the backend of its training steps."""
+def settle(device: str = "auto", threads: int | None = None) -> torch.device:
+    """Apply the settings of `compute_settings` to the process for good; returns the device."""
+    require_threads(threads)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    os.environ.setdefault(_CUBLAS, ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    return select_device(device)
+
+
+def describe_environment(device: torch.device, backend: str) -> Environment:
+    """Versions, machine, device and threads of this process, and the backend of its training."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
     return Environment(
         smidgen=__version__,
-        commit=_commit(),
+        commit=source_version(),
         python=platform.python_version(),
         torch=torch.__version__,
         platform=platform.platform(),
@@ -69,7 +106,7 @@ def describe(device: torch.device, backend: str) -> Environment:
 
 
 def processor() -> str:
-    """The processor's name, with the number of its cores."""
+    """The processor's name and its number of cores."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -79,19 +116,26 @@ def processor() -> str:
     return f"{name}, {os.cpu_count()} cores"
 
 
-def _commit() -> str | None:
-    """The commit of the checkout that this file stands in, with "+" where tracked files differ."""
-    here = Path(__file__).parent
+def source_version(package: Path = _PACKAGE) -> str | None:
+    """The git commit that `package` is checked out from; None outside a checkout or without git.
 
-    def git(*words: str) -> str:
-        return subprocess.run(
-            ["git", "-C", str(here), *words], capture_output=True, text=True, check=True, timeout=10
-        ).stdout.strip()
+    If the package's files differ from that commit, "+" and a digest of the difference follow:
+    two different modifications of one commit are two versions.
+    """
+
+    def git(*words: str) -> bytes:
+        command = ["git", "-C", str(package), *words]
+        return subprocess.run(command, capture_output=True, check=True, timeout=10).stdout
 
     try:
-        git(
-            "ls-files", "--error-unmatch", Path(__file__).name
-        )  # not inside somebody else's checkout
-        return git("rev-parse", "HEAD") + ("+" if git("status", "-s", "-uno") else "")
+        if not git("ls-files", "--", "."):
+            return None  # installed inside the checkout of another project
+        commit = git("rev-parse", "HEAD").decode().strip()
+        changes = git("diff", "HEAD", "--binary", "--no-ext-diff", "--no-textconv", "--", ".")
+        names = git("ls-files", "--others", "--exclude-standard", "-z", "--", ".").split(b"\0")[:-1]
+        untracked = [(name, (package / os.fsdecode(name)).read_bytes()) for name in sorted(names)]
     except (OSError, subprocess.SubprocessError):
         return None
+    if not changes and not untracked:
+        return commit
+    return f"{commit}+{hashlib.sha256(changes + repr(untracked).encode()).hexdigest()[:12]}"
