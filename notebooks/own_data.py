@@ -118,7 +118,7 @@ experiment = Experiment(
 from smidgen.runs.stages import prepare
 
 network, profile = prepare(experiment)
-print(smidgen.summary(profile))
+print(profile)
 
 # %%
 from smidgen.report import percent
@@ -130,7 +130,7 @@ outcome = smidgen.train(
         epoch=lambda epoch, _: print(f"{epoch.epoch:>3}  {percent(epoch.validation.accuracy):>8}")
     ),
 )
-print(smidgen.verdict_text(outcome.verdict))
+print(outcome.verdict)
 
 # %%
 Image.open(outcome.folder / "figures" / "accuracy.png")

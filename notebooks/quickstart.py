@@ -55,9 +55,9 @@ print(smidgen.format_experiment(experiment))
 from smidgen.runs.stages import prepare
 
 network, profile = prepare(experiment)
-print(smidgen.summary(profile))
+print(profile)
 print()
-print(smidgen.verdict_text(experiment.budget.check(profile, epochs=experiment.train.epochs)))
+print(experiment.budget.check(profile, epochs=experiment.train.epochs))
 
 # %% [markdown]
 # ## Training
@@ -89,7 +89,7 @@ from smidgen.stats import wilson_interval
 
 record, folder = outcome.record, outcome.folder
 low, high = wilson_interval(record.test.num_correct, record.test.num_images)
-print(smidgen.verdict_text(outcome.verdict))
+print(outcome.verdict)
 print()
 print(
     f"{record.test.num_correct} of {record.test.num_images} test images are right; with 95 % "

@@ -71,7 +71,7 @@ def attempt(experiment: Experiment) -> Outcome:
         last = outcome.record.epochs[-1]
         print(f"training accuracy    {percent(last.train.accuracy):>9}")
         print(f"validation accuracy  {percent(last.validation.accuracy):>9}")
-    print(smidgen.verdict_text(outcome.verdict))
+    print(outcome.verdict)
     return outcome
 
 
@@ -111,7 +111,7 @@ first = dataclasses.replace(first, budget=dataclasses.replace(budget, max_params
 first_outcome = attempt(first)
 
 # %%
-print(smidgen.summary(first_outcome.record.profile))
+print(first_outcome.record.profile)
 
 # %% [markdown]
 # **Analysis.** Every training image is right, and one test image in twenty is not: it learns its
@@ -168,7 +168,7 @@ third = Experiment(
     ),
 )
 network, profile = prepare(third)
-print(smidgen.verdict_text(budget.check(profile, epochs=EPOCHS)))
+print(budget.check(profile, epochs=EPOCHS))
 
 # %%
 third_outcome = attempt(third)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from smidgen.record import RECORD, _seal
+from smidgen.record import RECORD, seal
 
 
 def forge(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
@@ -14,4 +14,4 @@ def forge(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
     plain = json.loads(path.read_text(encoding="utf-8"))
     del plain["sha256"]
     change(plain)
-    path.write_text(_seal(json.dumps(plain, indent=1) + "\n"), encoding="utf-8")
+    path.write_text(seal(json.dumps(plain, indent=1) + "\n"), encoding="utf-8")

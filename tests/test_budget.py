@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from smidgen.budget import Budget, LimitVerdict
+from smidgen.budget import Budget, LimitVerdict, Verdict
 from smidgen.errors import ConfigError
 from smidgen.record import Profile
 
@@ -37,7 +37,7 @@ def test_a_figure_of_the_network_may_be_its_limit(
     changes: dict[str, Any] = {figure: 12_345 + over}
     profile = replace(PROFILE, **changes)
     verdict = Budget(**{limit: 12_345}).check(profile)
-    line = LimitVerdict(limit=limit, bound=12_345, figure=12_345 + over, passed=passed)
+    line = LimitVerdict(limit=limit, bound=12_345, value=12_345 + over, passed=passed)
     assert verdict.limits == (line,)
     assert verdict.passed is passed
 
@@ -45,7 +45,7 @@ def test_a_figure_of_the_network_may_be_its_limit(
 @pytest.mark.parametrize(("epochs", "passed"), [(13, True), (14, True), (15, False)])
 def test_epochs_may_be_their_limit(epochs: int, passed: bool) -> None:
     verdict = Budget(max_epochs=14).check(PROFILE, epochs=epochs)
-    line = LimitVerdict(limit="max_epochs", bound=14, figure=epochs, passed=passed)
+    line = LimitVerdict(limit="max_epochs", bound=14, value=epochs, passed=passed)
     assert verdict.limits == (line,)
 
 
@@ -55,7 +55,7 @@ def test_accuracy_at_the_limit_passes_and_one_image_less_does_not(num_images: in
     for correct, passed in ((0.95 * num_images, True), (0.95 * num_images - 1, False)):
         accuracy = round(correct) / num_images
         (line,) = budget.check(PROFILE, accuracy=accuracy).limits
-        assert (line.figure, line.passed) == (accuracy, passed)
+        assert (line.value, line.passed) == (accuracy, passed)
 
 
 def test_an_accuracy_of_nothing_is_a_limit_that_is_judged() -> None:
@@ -96,8 +96,8 @@ def shared() -> nn.Module:
 @pytest.mark.parametrize(("limit", "passed"), [(19, False), (20, True), (21, True)])
 def test_a_network_serves_where_only_its_parameters_are_limited(limit: int, passed: bool) -> None:
     verdict = Budget(max_params=limit, max_epochs=3).check(shared(), epochs=2)
-    params = LimitVerdict(limit="max_params", bound=limit, figure=20, passed=passed)
-    epochs = LimitVerdict(limit="max_epochs", bound=3, figure=2, passed=True)
+    params = LimitVerdict(limit="max_params", bound=limit, value=20, passed=passed)
+    epochs = LimitVerdict(limit="max_epochs", bound=3, value=2, passed=True)
     assert verdict.limits == (params, epochs)
 
 
@@ -106,7 +106,7 @@ def test_what_only_a_profile_knows_is_not_judged_without_one(limit: str) -> None
     budget = Budget(max_params=100, **{limit: 10**9})
     with pytest.raises(
         ConfigError,
-        match=rf"^budget\.{limit} needs a profile: give smidgen\.profile\(network, input_shape\) "
+        match=rf"^budget\.{limit} needs a profile: pass smidgen\.profile\(network, input_shape\) "
         r"instead of the network\.$",
     ):
         budget.check(shared())
@@ -121,7 +121,7 @@ def test_lazy_layers_are_not_counted_before_they_are_made() -> None:
     ):
         Budget(max_params=100).check(network)
     network(torch.zeros(1, 4))
-    assert Budget(max_params=100).check(network).limits[0].figure == 35
+    assert Budget(max_params=100).check(network).limits[0].value == 35
 
 
 @pytest.mark.parametrize(("network", "kind"), [(None, "NoneType"), ([], "list"), (7999, "int")])
@@ -147,3 +147,43 @@ def test_an_accuracy_that_is_no_fraction_is_refused(accuracy: float) -> None:
         r"0\.994\.$",
     ):
         Budget(min_accuracy=accuracy)
+
+
+# ------------------------------------------------------------------------------- verdicts as text
+
+
+@pytest.mark.parametrize("limit", Budget.__dataclass_fields__)
+def test_every_limit_has_a_name_and_a_side(limit: str) -> None:
+    name, allowed, measured, passed = LimitVerdict(limit=limit, bound=1, value=1, passed=True).cells
+    assert name.isascii()
+    assert "_" not in name
+    if limit == "min_accuracy":
+        assert (allowed, measured) == ("at least 100.00 %", "100.00 %")
+    else:
+        assert (allowed, measured) == ("at most 1", "1")
+    assert passed == "pass"
+
+
+def test_a_verdict_has_an_aligned_line_for_each_limit() -> None:
+    verdict = Verdict(
+        limits=(
+            LimitVerdict(limit="max_params", bound=7999, value=850, passed=True),
+            LimitVerdict(limit="min_accuracy", bound=0.994, value=0.9931, passed=False),
+        )
+    )
+    assert str(verdict).splitlines() == [
+        "verdict: NOT inside the budget",
+        "  parameters     at most 7,999         850  pass",
+        "  test accuracy  at least 99.40 %  99.31 %  FAIL",
+    ]
+    kept = Verdict(limits=verdict.limits[:1])
+    assert str(kept).splitlines()[0] == "verdict: inside the budget"
+    assert str(Verdict(limits=())) == "verdict: no limits to judge"
+
+
+def test_a_notebook_shows_a_verdict_as_a_table() -> None:
+    limit = LimitVerdict(limit="max_params", bound=7999, value=8012, passed=False)
+    html = Verdict(limits=(limit,))._repr_html_()
+    assert "<strong>NOT inside the budget</strong>" in html
+    assert "<tr><td>parameters</td><td>at most 7,999</td><td>8,012</td><td>FAIL</td></tr>" in html
+    assert "<table>" not in Verdict(limits=())._repr_html_()

@@ -18,7 +18,7 @@ from smidgen.config import Augment, Experiment, Model, format_experiment
 from smidgen.data import Dataset, TrainSplit, load
 from smidgen.errors import SmidgenError
 from smidgen.profiling import profile
-from smidgen.record import RunRecord, _seal, format_epoch, format_record, read_record
+from smidgen.record import RunRecord, format_epoch, format_record, read_record, seal
 from smidgen.runs.check import Check, check
 from smidgen.runs.run import RunOptions, run
 from smidgen.runs.stages import prepare
@@ -424,7 +424,7 @@ def _(at: Scene) -> None:
 def _(at: Scene) -> None:
     path = at.folder / "run.json"
     body = "{\n" + path.read_text().split("\n", 2)[2]
-    path.write_text(_seal(body.replace('"lr": ', '"lr": ' + "9" * 400, 1)))
+    path.write_text(seal(body.replace('"lr": ', '"lr": ' + "9" * 400, 1)))
 
 
 @tried("better epochs in metrics.jsonl", "metrics.jsonl is not what the record says")

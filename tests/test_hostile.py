@@ -37,7 +37,7 @@ from smidgen.cli import main
 from smidgen.config import Experiment
 from smidgen.data import Dataset
 from smidgen.data.named.catalog import BUILT_IN
-from smidgen.record import RECORD, _seal
+from smidgen.record import RECORD, seal
 from smidgen.runs.run import RunOptions, run
 from smidgen.training.checkpoint import CHECKPOINT
 
@@ -232,7 +232,7 @@ def rewritten(old: str, new: str, command: str = "report") -> Make:
         path = at.run / RECORD
         body = "{\n" + path.read_text().split("\n", 2)[2]
         assert old in body
-        path.write_text(_seal(body.replace(old, new, 1)))
+        path.write_text(seal(body.replace(old, new, 1)))
         return [command, str(at.run)]
 
     return made

@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from smidgen.errors import SmidgenError as SmidgenError
     from smidgen.profiling import profile as profile
     from smidgen.record import read_record as read_record
-    from smidgen.report import summary as summary
-    from smidgen.report import verdict_text as verdict_text
     from smidgen.runs.check import check as check
     from smidgen.runs.predict import predict as predict
     from smidgen.runs.run import RunOptions as RunOptions
@@ -60,7 +58,6 @@ _HOMES = {
     "smidgen.runs.predict": ("predict",),
     "smidgen.profiling": ("profile",),
     "smidgen.record": ("read_record",),
-    "smidgen.report": ("summary", "verdict_text"),
     "smidgen.callbacks": ("Listener",),
     "smidgen.runs.run": ("RunOptions", "resume", "train"),
 }

@@ -1,38 +1,96 @@
-"""Budget against figures: the verdict. Needs no torch, so that any script can ask."""
+"""Limits on a network and its training, and the verdict on a measured network. Needs no torch."""
 
 import dataclasses
+import html
+import textwrap
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from smidgen.errors import ConfigError, require
+from smidgen.formatting import html_table, percent, plain_table
+
+_NAMES = {
+    "max_params": "parameters",
+    "max_epochs": "epochs",
+    "min_accuracy": "test accuracy",
+    "max_macs": "multiply-adds",
+    "max_weight_bytes": "weight bytes",
+    "max_activation_bytes": "activation bytes",
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LimitVerdict:
-    """One limit of a budget against its figure."""
+    """One limit of a budget, the measured value, and whether it passed."""
 
     limit: str
-    """The name of the budget's field."""
+    """The name of the budget's field, such as max_params."""
     bound: float
-    figure: float
+    """The limit itself, in the unit of the budget's field."""
+    value: float
+    """The measured value, in the same unit."""
     passed: bool
+    """Whether the value is within the limit; a value equal to it is."""
+
+    @property
+    def cells(self) -> tuple[str, str, str, str]:
+        """The limit's name, what is allowed, what was measured, and pass or FAIL, as text.
+
+        >>> LimitVerdict(limit="max_params", bound=7999, value=8012, passed=False).cells
+        ('parameters', 'at most 7,999', '8,012', 'FAIL')
+        """
+        side = "at least" if self.limit.startswith("min_") else "at most"
+        show = percent if self.limit == "min_accuracy" else "{:,.0f}".format
+        allowed = f"{side} {show(self.bound)}"
+        return _NAMES[self.limit], allowed, show(self.value), "pass" if self.passed else "FAIL"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict:
-    """A line for every limit that was judged."""
+    """What a budget says of a network: one entry for each limit that could be judged."""
 
     limits: tuple[LimitVerdict, ...]
+    """In the order of the budget's fields."""
+
+    HEADER = ("limit", "allowed", "measured", "verdict")
+    """Names the columns of `rows`."""
 
     @property
     def passed(self) -> bool:
-        """Whether every limit is kept."""
+        """Whether every limit passed."""
         return all(limit.passed for limit in self.limits)
+
+    @property
+    def status(self) -> str:
+        """The verdict in a few words.
+
+        >>> Verdict(limits=()).status
+        'no limits to judge'
+        """
+        if not self.limits:
+            return "no limits to judge"
+        return "inside the budget" if self.passed else "NOT inside the budget"
+
+    @property
+    def rows(self) -> list[tuple[str, str, str, str]]:
+        """The cells of a table with a row for each limit."""
+        return [limit.cells for limit in self.limits]
+
+    def __str__(self) -> str:
+        heading = f"verdict: {self.status}"
+        if not self.limits:
+            return heading
+        return f"{heading}\n{textwrap.indent(plain_table(self.rows, '<<><'), '  ')}"
+
+    def _repr_html_(self) -> str:
+        """The verdict as a table, for notebooks."""
+        heading = f"<p>verdict: <strong>{html.escape(self.status)}</strong></p>"
+        return heading + (html_table(self.HEADER, self.rows) if self.limits else "")
 
 
 @runtime_checkable
 class Profiled(Protocol):
-    """What a profile tells of a network."""
+    """Anything with the attributes of a profile that a budget limits."""
 
     @property
     def num_params(self) -> int: ...  # noqa: D102
@@ -46,7 +104,7 @@ class Profiled(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Budget:
-    """The limits. A limit that is left out does not bind."""
+    """The limits. One that is None does not apply."""
 
     max_params: int | None = None
     """Parameters, trainable or not."""
@@ -76,28 +134,28 @@ class Budget:
     def check(
         self, network: Any, *, epochs: int | None = None, accuracy: float | None = None
     ) -> Verdict:
-        """A line for every limit that binds and whose figure is at hand.
+        """Judge every limit that is set and whose value is known.
 
-        `network` is a profile, or a torch module where only its parameters are limited: those that
-        are shared count once. `epochs` and `accuracy` (on the test set after the last epoch, a
-        fraction) are judged where they are given. A figure equal to its limit is inside.
+        `network` is a profile; a torch module will do if only its parameters are limited (shared
+        ones count once). `epochs` and `accuracy` (on the test set after the last epoch, a fraction)
+        are judged if given. A value equal to its limit passes.
 
         Raises:
             ConfigError: `network` is neither, or has lazy layers, or a limit needs a profile.
         """
-        figures: dict[str, float | None] = {"max_epochs": epochs, "min_accuracy": accuracy}
-        figures |= self._figures(network)
+        values: dict[str, float | None] = {"max_epochs": epochs, "min_accuracy": accuracy}
+        values |= self._measure(network)
         limits = []
         for field in dataclasses.fields(self):
-            bound, figure = getattr(self, field.name), figures.get(field.name)
-            if bound is not None and figure is not None:
-                passed = figure >= bound if field.name.startswith("min_") else figure <= bound
+            bound, value = getattr(self, field.name), values.get(field.name)
+            if bound is not None and value is not None:
+                passed = value >= bound if field.name.startswith("min_") else value <= bound
                 limits.append(
-                    LimitVerdict(limit=field.name, bound=bound, figure=figure, passed=passed)
+                    LimitVerdict(limit=field.name, bound=bound, value=value, passed=passed)
                 )
         return Verdict(limits=tuple(limits))
 
-    def _figures(self, network: Any) -> dict[str, float | None]:
+    def _measure(self, network: Any) -> dict[str, float | None]:
         if isinstance(network, Profiled):
             return {
                 "max_params": network.num_params,
@@ -112,7 +170,7 @@ class Budget:
         for name in ("max_macs", "max_weight_bytes", "max_activation_bytes"):
             if getattr(self, name) is not None:
                 raise ConfigError(
-                    f"budget.{name} needs a profile: give smidgen.profile(network, input_shape) "
+                    f"budget.{name} needs a profile: pass smidgen.profile(network, input_shape) "
                     "instead of the network."
                 )
         parameters = list(network.parameters())  # torch lists a shared one once

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from smidgen.profiling import profile
 from smidgen.profiling.profiler import PROBED
 from smidgen.profiling.receptive_field.probe import probe
-from smidgen.report import summary
 
 SIDES = (1, 40, 37)
 
@@ -171,7 +170,7 @@ def test_measured_rows_are_marked_and_one_note_says_so() -> None:
     assert all(side > 20 for side in fields["6"][0] or ())
     assert made.notes[-1] == PROBED
     assert made.notes.count(PROBED) == 1
-    text = summary(made)
+    text = str(made)
     assert PROBED in " ".join(text.split())
     rows = [line for line in text.splitlines() if "Conv2d-4" in line]
     assert rows

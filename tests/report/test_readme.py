@@ -24,7 +24,7 @@ def put(record: RunRecord, tmp_path: Path) -> Put:
         experiment = dataclasses.replace(record.experiment, name=name, budget=budget)
         score = dataclasses.replace(record.test.score, accuracy=right / record.test.num_images)
         limits = tuple(
-            dataclasses.replace(limit, bound=max_params, passed=limit.figure <= max_params)
+            dataclasses.replace(limit, bound=max_params, passed=limit.value <= max_params)
             if limit.limit == "max_params"
             else limit
             for limit in record.verdict.limits

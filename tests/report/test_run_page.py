@@ -9,11 +9,10 @@ from smidgen.budget import Budget, Verdict
 from smidgen.config import Augment, format_experiment
 from smidgen.errors import RecordError, SmidgenError
 from smidgen.record import RunRecord, format_record
-from smidgen.report import read_run, verdict_text, write_report
-from smidgen.report.formatting import limit_cells, result_text
-from smidgen.report.observations import facts
+from smidgen.record.profile import layer_table, receptive_field_table, totals
+from smidgen.report import read_run, write_report
+from smidgen.report.observations import observations, result_sentence
 from smidgen.report.run_page import sections_of
-from smidgen.report.tables import layer_table, receptive_field_table, totals
 
 
 @pytest.fixture
@@ -45,10 +44,10 @@ def test_the_page_holds_what_the_record_says(finished_folder: Path, record: RunR
     assert "Curves" in headings
     assert record.experiment.target in text
     assert "**Inside the budget.**" in text
-    assert result_text(record) in text
+    assert result_sentence(record) in text
     for limit in record.verdict.limits:
-        assert all(cell in text for cell in limit_cells(limit))
-    for fact in facts(record):
+        assert all(cell in text for cell in limit.cells)
+    for fact in observations(record):
         assert f"- {fact}\n" in text
     for table in (layer_table, receptive_field_table, totals):
         assert f"```\n{table(record.profile)}\n```" in text
@@ -76,7 +75,7 @@ def test_a_person_s_analysis_stands_above_the_facts(
     words = "It **learns** quickly | mostly {{ braces }}."
     rewrite(spoilable, replace(record, experiment=replace(record.experiment, analysis=words)))
     text = page(spoilable, tmp_path / "out")
-    assert text.index("## Analysis") < text.index(words) < text.index(facts(record)[0])
+    assert text.index("## Analysis") < text.index(words) < text.index(observations(record)[0])
 
 
 @pytest.mark.usefixtures("no_pictures")
@@ -90,7 +89,7 @@ def test_a_missed_budget_and_a_missing_target_are_said(
     text = page(spoilable, tmp_path / "out")
     assert "**NOT inside the budget.**" in text
     assert "None was stated in words." in text
-    assert text.count("FAIL") == len(limits) == verdict_text(verdict).count("FAIL")
+    assert text.count("FAIL") == len(limits) == str(verdict).count("FAIL")
 
 
 def test_the_same_record_gives_the_same_bytes(finished_folder: Path, tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ def test_the_record_says_what_was_done(
     content = (finished_folder / "weights.safetensors").read_bytes()
     assert record.weights_sha256 == hashlib.sha256(content).hexdigest()
     assert finished.verdict == record.verdict
-    figures = {line.limit: line.figure for line in record.verdict.limits}
+    figures = {line.limit: line.value for line in record.verdict.limits}
     assert figures == {
         "max_params": record.profile.num_params,
         "max_epochs": 2,

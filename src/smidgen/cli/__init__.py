@@ -122,7 +122,6 @@ def _parser() -> Parser:
 
 def _summary(given: argparse.Namespace) -> int:
     from smidgen._storage.serialization import to_plain
-    from smidgen.report import summary, verdict_text
     from smidgen.runs.stages import prepare
 
     experiment = chosen_experiment(given)
@@ -131,12 +130,11 @@ def _summary(given: argparse.Namespace) -> int:
     if given.json:
         print(json.dumps({"profile": to_plain(found), "verdict": to_plain(verdict)}, indent=1))
     else:
-        print(summary(found), verdict_text(verdict), sep="\n\n")
+        print(found, verdict, sep="\n\n")
     return 0 if verdict.passed else 1
 
 
 def _check(given: argparse.Namespace) -> int:
-    from smidgen.report import verdict_text
     from smidgen.runs.check import check
 
     found = check(
@@ -146,7 +144,7 @@ def _check(given: argparse.Namespace) -> int:
         repeat=given.repeat,
         **what_is_given(given, "device"),
     )
-    print(verdict_text(found.verdict))
+    print(found.verdict)
     for difference in found.differences:
         print(f"  differs from the record: {difference}")
     if not found.differences:
@@ -156,7 +154,7 @@ def _check(given: argparse.Namespace) -> int:
 
 
 def _predict(given: argparse.Namespace) -> int:
-    from smidgen.report import percent
+    from smidgen.formatting import percent
     from smidgen.runs.predict import predict
 
     for found in predict(given.run, given.images):

@@ -46,7 +46,7 @@ def _bench(given: argparse.Namespace) -> int:
     from smidgen._storage.serialization import to_plain
     from smidgen.data import load
     from smidgen.errors import UnavailableError
-    from smidgen.report import seconds
+    from smidgen.formatting import seconds
     from smidgen.runs.benchmark import bench
 
     experiment = chosen_experiment(given)

@@ -9,8 +9,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from smidgen.callbacks import Listener
 from smidgen.data import Dataset
+from smidgen.formatting import percent
 from smidgen.record import Epoch, Profile, Score
-from smidgen.report import percent
 from smidgen.training import Progress as Step
 
 _HEADER = (

@@ -167,14 +167,14 @@ def _where(given: argparse.Namespace) -> "RunOptions":
 def _tell(outcome: "Outcome", watch: "Watch") -> int:
     """Print what became of a run; the exit status."""
     from smidgen.record import PAGE, read_times
-    from smidgen.report import result_text, verdict_text
+    from smidgen.report import result_sentence
 
-    watch.result = verdict_text(outcome.verdict)
+    watch.result = str(outcome.verdict)
     if outcome.record is None or outcome.folder is None:
         print("stopped before training: the budget cannot be kept")
     else:
-        print(result_text(outcome.record, read_times(outcome.folder)))
-    print(verdict_text(outcome.verdict))
+        print(result_sentence(outcome.record, read_times(outcome.folder)))
+    print(outcome.verdict)
     if outcome.folder is not None:
         print(f"report: {outcome.folder / PAGE}")
     return 0 if outcome.verdict.passed else 1

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 from smidgen._storage.files import write_atomic
 from smidgen._storage.serialization import to_plain
 from smidgen.config import Experiment
+from smidgen.formatting import markdown_table, percent, seconds
 from smidgen.record import PAGE
-from smidgen.report.formatting import first_epoch_at, percent, seconds, verdict_words
+from smidgen.report.observations import first_epoch_at
 from smidgen.report.plots import draw_line, draw_target, style, whole_numbers
 from smidgen.report.run_folder import RunFolder
 from smidgen.report.run_page import TEMPLATES, Picture, drawing, save_pictures
 from smidgen.report.style import INK, NARROW, as_png, canvas
-from smidgen.report.tables import markdown_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -68,7 +68,7 @@ def comparison_rows(runs: Sequence[RunFolder]) -> list[tuple[str, ...]]:
                 percent(record.test.score.accuracy) if record else "-",
                 str(first) if first else "-",
                 seconds(run.times.train_seconds) if run.times else "-",
-                _VERDICTS[verdict_words(record.verdict)] if record else "not finished",
+                _VERDICTS[record.verdict.status] if record else "not finished",
                 "" if before is None else _change(before, run),
             )
         )

@@ -1,74 +1,99 @@
-"""What a record shows when nobody has written an analysis."""
+"""Sentences about a run that follow from its record alone."""
 
-from smidgen.record import RunRecord
-from smidgen.report.formatting import first_epoch_at, percent
+from collections.abc import Sequence
+
+from smidgen.formatting import percent, seconds
+from smidgen.record import Epoch, RunRecord, Times
+from smidgen.stats import wilson_interval
 
 
-def facts(record: RunRecord) -> list[str]:
-    """A sentence for each thing that the record shows of how the network learnt."""
+def result_sentence(record: RunRecord, times: Times | None = None) -> str:
+    """The run's result, with the confidence interval that one test set allows."""
+    test = record.test
+    low, high = wilson_interval(test.num_correct, test.num_images)
+    took = f" Training took {seconds(times.train_seconds)}." if times else ""
+    looks = "once" if record.test_looks == 1 else f"{record.test_looks} times"
+    return (
+        f"{percent(test.score.accuracy)} of {test.num_images:,} test images after epoch "
+        f"{len(record.epochs)}, the last one ({percent(low)[:-2]} to {percent(high)} with 95 % "
+        f"confidence), with {record.profile.num_params:,} parameters; the test set was scored "
+        f"{looks}.{took}"
+    )
+
+
+def observations(record: RunRecord) -> list[str]:
+    """Sentences on overfitting, the accuracy target, the parameters and the confused classes."""
     return [
-        *_gap(record),
-        *_first_at_target(record),
-        *_where_parameters_are(record),
-        *_confusions(record),
+        _observe_gap(record),
+        *_observe_target(record),
+        *_observe_parameters(record),
+        _observe_confusion(record),
     ]
 
 
-def _gap(record: RunRecord) -> list[str]:
+def first_epoch_at(epochs: Sequence[Epoch], target: float | None) -> int | None:
+    """The first epoch with a validation accuracy of at least `target`; None if there is none."""
+    if target is None:
+        return None
+    reached = (e.epoch for e in epochs if e.validation and e.validation.accuracy >= target)
+    return next(reached, None)
+
+
+def _observe_gap(record: RunRecord) -> str:
     last = record.epochs[-1]
     if last.validation is None:
-        return ["No images were set aside for validation: the network was trained on all of them."]
+        return "There is no validation split: the network was trained on all training images."
     gap = last.train.accuracy - last.validation.accuracy
     if gap > 0:
-        reading = "the network knows its training images better than new ones"
+        meaning = "the network does better on its training images than on new ones"
     else:
-        reading = (
-            "the network does not overfit (training figures are taken while it still learns, on "
-            "augmented images and with dropout where the recipe has them)"
+        meaning = (
+            "the network does not overfit (training accuracy is measured while the weights change, "
+            "on augmented images and with dropout if the experiment uses them)"
         )
-    return [
+    return (
         f"After the last epoch, accuracy is {percent(last.train.accuracy)} in training and "
         f"{percent(last.validation.accuracy)} in validation, a gap of {100 * gap:+.2f} points: "
-        f"{reading}."
-    ]
+        f"{meaning}."
+    )
 
 
-def _first_at_target(record: RunRecord) -> list[str]:
+def _observe_target(record: RunRecord) -> list[str]:
     target = record.experiment.budget.min_accuracy
-    seen = [epoch.validation.accuracy for epoch in record.epochs if epoch.validation]
-    if target is None or not seen:
+    accuracies = [epoch.validation.accuracy for epoch in record.epochs if epoch.validation]
+    if target is None or not accuracies:
         return []
     first = first_epoch_at(record.epochs, target)
     if first is None:
-        best = max(seen)
-        return [
-            f"Validation accuracy never reached {percent(target)}; its best was {percent(best)}."
-        ]
+        best = percent(max(accuracies))
+        return [f"Validation accuracy never reached {percent(target)}; the best was {best}."]
     return [f"Validation accuracy first reached {percent(target)} after epoch {first}."]
 
 
-def _where_parameters_are(record: RunRecord) -> list[str]:
+def _observe_parameters(record: RunRecord) -> list[str]:
     total = record.profile.num_params
     largest = sorted(record.profile.layers, key=lambda layer: -layer.params)[:3]
     shares = ", ".join(
-        f"{layer.name} {layer.params:,} ({layer.params / total:.0%})"
+        f"{layer.name} with {layer.params:,} ({layer.params / total:.0%})"
         for layer in largest
         if layer.params
     )
-    return [f"Of {total:,} parameters, the most are in {shares}."] if shares else []
+    return [f"Most of the {total:,} parameters are in {shares}."] if shares else []
 
 
-def _confusions(record: RunRecord, most: int = 5) -> list[str]:
+def _observe_confusion(record: RunRecord, most: int = 5) -> str:
     classes = record.data.classes
     pairs = [
-        (count, classes[true], classes[guess])
+        (count, classes[true], classes[predicted])
         for true, row in enumerate(record.test.confusion)
-        for guess, count in enumerate(row)
-        if true != guess and count
+        for predicted, count in enumerate(row)
+        if true != predicted and count
     ]
     if not pairs:
-        return ["Every test image was classified rightly."]
+        return "Every test image was classified correctly."
     pairs.sort(key=lambda pair: -pair[0])
-    listed = ", ".join(f"{true} taken for {guess} ({count})" for count, true, guess in pairs[:most])
+    listed = ", ".join(
+        f"{true} predicted as {predicted} ({count})" for count, true, predicted in pairs[:most]
+    )
     wrong = record.test.num_images - record.test.num_correct
-    return [f"Of {wrong} wrong test images, the most frequent: {listed}."]
+    return f"Of {wrong} misclassified test images, the most frequent: {listed}."

@@ -21,16 +21,10 @@ from statistics import fmean, stdev
 from smidgen._storage.files import read_page, write_atomic
 from smidgen.config import without_words
 from smidgen.errors import ConfigError, RecordError
+from smidgen.formatting import capitalized, markdown_table, percent, seconds
 from smidgen.record import RECORD, RunRecord, Times, read_record, read_times
-from smidgen.report.formatting import (
-    limit_cells,
-    percent,
-    result_text,
-    seconds,
-    verdict_heading,
-    verdict_words,
-)
-from smidgen.report.tables import layer_table, markdown_table, totals
+from smidgen.record.profile import layer_table, totals
+from smidgen.report.observations import result_sentence
 
 _MARK = re.compile(r" {0,3}<!--\s*smidgen\s+(?P<words>.*?)\s*-->")
 _FENCE = re.compile(r"\s{0,3}(```|~~~)")
@@ -214,7 +208,7 @@ def _verdicts(records: Sequence[RunRecord]) -> str:
     passed = sum(record.verdict.passed for record in records)
     if passed < len(records) > 1:
         return f"{passed} of {len(records)} inside"
-    return verdict_words(records[0].verdict)
+    return records[0].verdict.status
 
 
 def _layers(where: str, runs: Sequence[_Run]) -> str:
@@ -225,10 +219,10 @@ def _layers(where: str, runs: Sequence[_Run]) -> str:
 def _verdict(where: str, runs: Sequence[_Run]) -> str:
     run = _only(where, runs)
     record = run.record
-    text = f"**{verdict_heading(record.verdict)}.** {result_text(record, run.times)}"
-    rows = [limit_cells(limit) for limit in record.verdict.limits]
-    table = markdown_table(("limit", "bound", "figure", "verdict"), rows)
-    return f"{text}\n\n{table}" if rows else text
+    text = f"**{capitalized(record.verdict.status)}.** {result_sentence(record, run.times)}"
+    if not record.verdict.limits:
+        return text
+    return f"{text}\n\n{markdown_table(record.verdict.HEADER, record.verdict.rows)}"
 
 
 def _only(where: str, runs: Sequence[_Run]) -> _Run:

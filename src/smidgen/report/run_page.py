@@ -8,21 +8,13 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 
 from smidgen._storage.files import ensure_folder, write_atomic
+from smidgen.formatting import capitalized, markdown_table, percent, seconds
 from smidgen.record import PAGE, Epoch, RunRecord, Score, Times
+from smidgen.record.profile import layer_table, receptive_field_table, totals
 from smidgen.report import plots
-from smidgen.report.formatting import (
-    expected_calibration_error,
-    limit_cells,
-    percent,
-    result_text,
-    seconds,
-    verdict_heading,
-    verdict_words,
-)
-from smidgen.report.observations import facts
+from smidgen.report.observations import observations, result_sentence
 from smidgen.report.run_folder import RunFolder
 from smidgen.report.style import as_png, as_svg, is_wide
-from smidgen.report.tables import layer_table, markdown_table, receptive_field_table, totals
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -110,22 +102,19 @@ def _render(
     }
     if record is not None:
         context |= {
-            "result": result_text(record, run.times),
-            "verdict": verdict_heading(record.verdict),
+            "result": result_sentence(record, run.times),
+            "verdict": capitalized(record.verdict.status),
             "judged": {"inside the budget": "pass", "NOT inside the budget": "fail"}.get(
-                verdict_words(record.verdict), ""
+                record.verdict.status, ""
             ),
-            "limits": (_LIMITS, [limit_cells(limit) for limit in record.verdict.limits]),
-            "facts": facts(record),
+            "limits": (record.verdict.HEADER, record.verdict.rows),
+            "observations": observations(record),
             "layers": layer_table(record.profile),
             "receptive_field": receptive_field_table(record.profile),
             "totals": totals(record.profile),
             "total_time": seconds(run.times.total_seconds) if run.times else "",
         }
     return TEMPLATES.get_template(template).render(context)
-
-
-_LIMITS = ("limit", "bound", "figure", "verdict")
 
 
 def epoch_table(epochs: Sequence[Epoch], times: Times | None = None) -> Table:
@@ -287,7 +276,7 @@ def _mistakes(run: RunFolder, record: RunRecord) -> Section:
 
 
 def _confidence(record: RunRecord) -> Section:
-    error = expected_calibration_error(record.test)
+    error = record.test.expected_calibration_error
     return Section(
         "Calibration",
         f"Expected calibration error: {100 * error:.2f} points, the mean distance between "

@@ -26,19 +26,19 @@ from smidgen.record import (
     RunRecord,
     Score,
     Times,
-    _seal,
     format_epoch,
     format_record,
     format_times,
     is_sealed,
     read_record,
     read_times,
+    seal,
 )
 
 
 def sealed(body: str) -> bytes:
     """The content of a file with a digest of its own."""
-    return _seal(body).encode()
+    return seal(body).encode()
 
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
@@ -52,7 +52,7 @@ epochs = st.builds(
 )
 bins = st.builds(CalibrationBin, confidence=finite, accuracy=finite)
 evaluations = st.builds(Evaluation, score=scores, calibration=st.lists(bins, max_size=2).map(tuple))
-limits = st.builds(LimitVerdict, bound=finite, figure=finite)
+limits = st.builds(LimitVerdict, bound=finite, value=finite)
 verdicts = st.builds(Verdict, limits=st.lists(limits, max_size=3).map(tuple))
 data = st.builds(
     DataRecord,
@@ -131,7 +131,7 @@ def test_a_record_has_a_line_for_each_value(record: RunRecord) -> None:
 
 def test_a_run_that_did_not_finish_has_no_record(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "none"):
-        with pytest.raises(RecordError, match=r"is not a finished run: it holds no run\.json"):
+        with pytest.raises(RecordError, match=r"is not a finished run: it has no run\.json"):
             read_record(folder)
 
 
@@ -148,12 +148,12 @@ def test_a_record_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
         (b"\xff\xfe", "damaged: 'utf-8' codec"),
         (b"[" * 100_000, "damaged: maximum recursion"),
         (b"[]", r"damaged: the file must be a table\.$"),
-        (b'{"schema": 3, "seed": NaN}', r"damaged: NaN is no number in JSON\.$"),
-        (b'{"schema": 3, "seed": -Infinity}', r"damaged: -Infinity is no number in JSON\.$"),
+        (b'{"schema": 3, "seed": NaN}', r"damaged: NaN is not a number in JSON\.$"),
+        (b'{"schema": 3, "seed": -Infinity}', r"damaged: -Infinity is not a number in JSON\.$"),
         (b"{}", "was changed after it was written"),
         (sealed('{\n "seed": 1\n}\n'), f"schema None; this smidgen reads {SCHEMA}"),
         (b'{"schema": 1, "news": 1}', "schema 1; this smidgen reads 3. Repeat the run"),
-        (b'{"schema": 3}', "was changed after it was written: .* Bring the original back"),
+        (b'{"schema": 3}', "was changed after it was written: .* Restore the original"),
         (sealed('{\n "schema": 3\n}\n'), "damaged: experiment is missing"),
     ],
 )

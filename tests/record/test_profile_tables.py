@@ -1,17 +1,12 @@
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from torch import nn
 
 from smidgen.models import REFERENCE
 from smidgen.profiling import profile
-from smidgen.report.tables import (
-    layer_table,
-    markdown_table,
-    receptive_field_table,
-    summary,
-    totals,
-)
+from smidgen.record.profile import layer_table, receptive_field_table, totals
 
 
 def numbers(text: str) -> list[int]:
@@ -32,13 +27,13 @@ def test_printed_columns_add_up_to_the_printed_totals(name: str) -> None:
 
 @pytest.mark.parametrize("name", REFERENCE)
 def test_fits_a_terminal(name: str) -> None:
-    lines = summary(profile(REFERENCE[name](), (1, 28, 28))).splitlines()
+    lines = str(profile(REFERENCE[name](), (1, 28, 28))).splitlines()
     assert max(map(len, lines)) < 100
     assert all(line.isascii() for line in lines)
 
 
 def test_golden_summary(golden: Callable[[str, str], None]) -> None:
-    golden("summary-gap-6k.txt", summary(profile(REFERENCE["gap-6k"](), (1, 28, 28))))
+    golden("summary-gap-6k.txt", str(profile(REFERENCE["gap-6k"](), (1, 28, 28))))
 
 
 def test_what_is_not_known_shows_as_such() -> None:
@@ -54,10 +49,13 @@ def test_what_is_not_known_shows_as_such() -> None:
     assert "marked * are measured by a probe" in " ".join(totals(made).split())
 
 
-def test_markdown_table_escapes_bars() -> None:
-    table = markdown_table(["a|b", "c"], [["1", "two\nlines"]])
-    assert table.splitlines() == [
-        "| a\\|b | c         |",
-        "|------|-----------|",
-        "| 1    | two lines |",
-    ]
+def test_a_notebook_shows_the_same_numbers_as_tables() -> None:
+    made = profile(REFERENCE["gap-6k"](), (1, 28, 28))
+    html = made._repr_html_()
+    assert html.count("<table>") == 3
+    for layer in made.layers:
+        assert f"<td>{layer.name}</td>" in html
+        assert f"<td>{layer.params:,}</td>" in html
+    assert f"<td>{made.num_params:,}</td>" in html
+    noted = replace(made, notes=("a < b",))._repr_html_()
+    assert "<td>a &lt; b</td>" in noted
