@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +24,11 @@ from smidgen.record import RunRecord
 from smidgen.startup import settle_threads
 
 settle_threads()  # as the command does, before torch is loaded
+
+# These limit memory, fork and send signals, which takes a POSIX system.
+collect_ignore = (
+    ["robustness.py", "test_hostile.py", "test_robustness.py"] if sys.platform == "win32" else []
+)
 
 if TYPE_CHECKING:
     from smidgen.data import Dataset

@@ -179,7 +179,7 @@ def test_the_action_and_the_workflows_name_the_same_inputs() -> None:
         re.findall(r"^\| `([a-z-]+)` \|", (ROOT / "docs/gate.md").read_text(), re.MULTILINE)
     )
     assert inputs == used == documented
-    for place in ("src/smidgen/starter/templates/smidgen.yml", ".github/workflows/ci.yml"):
+    for place in ("src/smidgen/cli/project/templates/smidgen.yml", ".github/workflows/ci.yml"):
         _, use = re.split(r"uses: (?:\./|\$action)\n", (ROOT / place).read_text("utf-8"))
         given = re.findall(r"^          ([a-z-]+):", use, re.MULTILINE)
         assert given
