@@ -1,11 +1,12 @@
 """Random numbers from a run's seed, and the generators that others draw from."""
 
-import hashlib
 import random
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from smidgen._storage.digests import running_sha256
 
 
 def derived(seed: int, *purpose: str | int) -> int:
@@ -14,7 +15,7 @@ def derived(seed: int, *purpose: str | int) -> int:
     >>> derived(0, "order", 1) == derived(0, "order", 1), derived(0, "order", 1) < 2**63
     (True, True)
     """
-    digest = hashlib.sha256(repr((seed, *purpose)).encode()).digest()
+    digest = running_sha256(repr((seed, *purpose))).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
 

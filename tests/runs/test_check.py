@@ -73,7 +73,7 @@ def test_an_untouched_run_passes(finished_folder: Path, record: RunRecord) -> No
         ({"epochs__1__train__loss": 0.01}, {METRICS_DIFFER}),
         ({"epochs__1__validation__accuracy": 0.99}, {METRICS_DIFFER}),
         (
-            {"experiment__train__epochs": 1, "experiment__data__augment__clean_epochs": 0},
+            {"experiment__train__epochs": 1, "experiment__data__augment__no_aug_epochs": 0},
             {"epochs", TOML_DIFFERS},
         ),
     ],

@@ -2,7 +2,6 @@
 
 import ctypes
 import functools
-import hashlib
 import os
 import shlex
 import shutil
@@ -14,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from smidgen._storage.cache import cache_folder
+from smidgen._storage.digests import sha256_of
 from smidgen._storage.files import ensure_folder, write_atomic
 from smidgen.errors import SmidgenError
 from smidgen.kernels.lowering import Unsupported
@@ -81,14 +81,14 @@ def _compiled(command: list[str], source: str, folder: Path, deadline: float) ->
     """The library that `command` makes, made by this call unless it is there."""
     key = _key(command, deadline)
     for path in folder.glob(f"{Path(source).stem}-{key}-*.so"):
-        if path.stem.endswith(_digest(path.read_bytes())):
+        if path.stem.endswith(sha256_of(path.read_bytes())):
             return path
         path.unlink(missing_ok=True)  # damaged: its bytes are not those that its name says
     with tempfile.TemporaryDirectory() as scratch:
         made = Path(scratch, "made.so")
         _run([*command, str(_SOURCES / source), "-o", str(made)], deadline)
         content = made.read_bytes()
-    path = folder / f"{Path(source).stem}-{key}-{_digest(content)}.so"
+    path = folder / f"{Path(source).stem}-{key}-{sha256_of(content)}.so"
     write_atomic(path, content)
     return path
 
@@ -100,7 +100,7 @@ def _key(command: list[str], deadline: float) -> str:
     """
     macros = _run([*command, "-dM", "-E", "-x", "c++", os.devnull], deadline)
     parts = [path.read_bytes() for path in sorted(_SOURCES.glob("*.[ch]pp"))]
-    return _digest(b"\0".join([*parts, repr(command).encode(), macros]))[:16]
+    return sha256_of(b"\0".join([*parts, repr(command).encode(), macros]))[:16]
 
 
 def _run(command: list[str], deadline: float) -> bytes:
@@ -117,10 +117,6 @@ def _own_folder() -> Path:
     folder.mkdir(mode=0o700, exist_ok=True)
     folder.chmod(0o700)  # raises where it is another's
     return folder
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
 
 
 def _first_line(output: bytes) -> str:

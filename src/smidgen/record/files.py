@@ -1,12 +1,12 @@
 """The files of a run's folder; records are read from and written as JSON with its own digest."""
 
-import hashlib
 import json
 import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
+from smidgen._storage.digests import sha256_of
 from smidgen._storage.serialization import from_plain, to_plain
 from smidgen.config import beside
 from smidgen.errors import RecordError
@@ -93,18 +93,14 @@ _SEAL = '{\n "sha256": "'
 
 def seal(body: str) -> str:
     """A JSON object as text, with the SHA-256 of that text as its first entry."""
-    return f'{_SEAL}{_sha256(body)}",{body[1:]}'
+    return f'{_SEAL}{sha256_of(body)}",{body[1:]}'
 
 
 def is_sealed(text: str) -> bool:
     """Whether a text is the result of `seal`, unchanged."""
     digest, rest = text[len(_SEAL) :][:64], text[len(_SEAL) + 64 :]
     body = "{" + rest.removeprefix('",')
-    return text == _SEAL + digest + '",' + body[1:] and digest == _sha256(body)
-
-
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+    return text == _SEAL + digest + '",' + body[1:] and digest == sha256_of(body)
 
 
 def _read_sealed(path: Path, edited: bool = False) -> dict[str, Any] | None:

@@ -1,6 +1,5 @@
 """What a run's folder tells, finished or not."""
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -8,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors
-import safetensors.numpy
 from numpy.typing import NDArray
 
 from smidgen._storage.serialization import from_plain, to_plain
+from smidgen._storage.tensors import read_arrays
 from smidgen.budget import Budget
 from smidgen.config import Experiment, read_experiment
 from smidgen.errors import ConfigError, RecordError
@@ -226,21 +224,7 @@ def _read_epochs(path: Path) -> tuple[Epoch, ...]:
 
 
 def _read_arrays(path: Path, sha256: str | None) -> Arrays:
-    """The arrays of a safetensors file, which must have the digest that the record says."""
-    try:
-        content = path.read_bytes()
-        arrays = safetensors.numpy.load(content)
-    except FileNotFoundError:
-        return {}
-    except OSError as error:
-        raise RecordError(f"{path} cannot be read: {error.strerror}.") from None
-    except (safetensors.SafetensorError, ValueError) as error:
-        raise RecordError(f"{path} is damaged: {error}.") from None
-    except KeyError as error:  # the format knows more types than numpy
-        raise RecordError(f"{path} is damaged: it holds values of the type {error}.") from None
-    if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
-        raise RecordError(f"{path} is damaged, or of another run: its SHA-256 is not the record's.")
-    return arrays
+    return read_arrays(path, sha256) if path.exists() else {}
 
 
 def _with_words(experiment: Experiment, folder: Path) -> Experiment:

@@ -1,13 +1,13 @@
 """A finished run, checked against its own weights, files and data."""
 
 import contextlib
-import hashlib
 import math
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from smidgen._storage.digests import sha256_of_file
 from smidgen.budget import Verdict
 from smidgen.config import read_experiment, without_words
 from smidgen.data import Dataset, load
@@ -68,7 +68,7 @@ def check(
     there = dataset.to(settle(device))
     tested = score(network.to(there.test.images.device), there, there.test)
     pairs = {
-        "weights' SHA-256": (_sha256(folder / WEIGHTS), record.weights_sha256),
+        "weights' SHA-256": (sha256_of_file(folder / WEIGHTS), record.weights_sha256),
         "data's SHA-256": (dataset.sha256, record.data.sha256),
         # where the same data is may differ
         "data": (replace(data_record(dataset), source=record.data.source), record.data),
@@ -116,7 +116,7 @@ def _spoilt_files(folder: Path, record: RunRecord) -> Iterator[str]:
         metrics = "".join(map(format_epoch, record.epochs)).encode()
     if (folder / METRICS).exists() and (folder / METRICS).read_bytes() != metrics:
         yield f"{METRICS} is not what the record says of the epochs"
-    if (folder / DIAGNOSTICS).exists() and _sha256(folder / DIAGNOSTICS) != record.diagnostics_sha256:
+    if (folder / DIAGNOSTICS).exists() and sha256_of_file(folder / DIAGNOSTICS) != record.diagnostics_sha256:
         yield f"{DIAGNOSTICS}' SHA-256"
     try:
         read_times(folder)
@@ -146,7 +146,3 @@ def _repeated(record: RunRecord, dataset: Dataset, device: str) -> list[str]:
         "trained again: epochs": (again.epochs, record.epochs),
     }
     return _differences(pairs)
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,6 +1,5 @@
 """What is kept of a run while it goes on, so that nothing of it is lost when it is stopped."""
 
-import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import fields, replace
@@ -14,6 +13,7 @@ from smidgen.config import (
     without_words,
 )
 from smidgen.errors import CheckpointError, Interrupted
+from smidgen._storage.digests import running_sha256
 from smidgen._storage.files import append_line, ensure_folder, write_atomic
 from smidgen._storage.user_code import source_files
 from smidgen.record import EXPERIMENT, METRICS, Environment, Epoch, Times, format_epoch
@@ -118,7 +118,7 @@ def keep_experiment(experiment: Experiment, folder: Path) -> None:
 
 def digest_of_code(experiment: Experiment) -> str:
     """The SHA-256 of the files of one's own code that `experiment` runs."""
-    digest = hashlib.sha256()
+    digest = running_sha256()
     transforms = (experiment.data.transforms or "").rpartition(":")[0]
     files = [experiment.model.file, Path(transforms) if transforms.endswith(".py") else None]
     for file in files:

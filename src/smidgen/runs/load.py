@@ -1,12 +1,10 @@
 """The trained network of a run, from its folder."""
 
-import hashlib
 from pathlib import Path
 
-import safetensors
-import safetensors.torch
 from torch import nn
 
+from smidgen._storage.tensors import read_tensors
 from smidgen.config import Experiment, is_file
 from smidgen.data import MAX_PIXELS, DatasetInfo
 from smidgen.data import describe as describe_data
@@ -40,25 +38,13 @@ def restore(folder: Path, record: RunRecord, other: bool = False) -> nn.Module:
         )
     network = build(record.experiment.model, facts.image_shape, facts.num_classes)
     path = folder / WEIGHTS
+    weights = read_tensors(path, None if other else record.weights_sha256)
     try:
-        content = path.read_bytes()
-        weights = safetensors.torch.load(content)
         network.load_state_dict(weights)
-    except OSError as error:
-        raise RecordError(f"{path} cannot be read: {error.strerror}.") from None
-    except safetensors.SafetensorError as error:
-        raise RecordError(f"{path} is damaged: {error}.") from None
-    except KeyError as error:  # the format knows more types than torch
-        raise RecordError(f"{path} is damaged: it holds values of the type {error}.") from None
     except RuntimeError as error:
         lines = str(error).splitlines()  # a heading, then what does not fit
         what = lines[min(1, len(lines) - 1)].strip().rstrip(".")
         raise RecordError(f"{path} holds the weights of another network: {what}.") from None
-    if not other and hashlib.sha256(content).hexdigest() != record.weights_sha256:
-        raise RecordError(
-            f"{path} is damaged, or of another run: its SHA-256 is not the record's. Bring the "
-            "original back, or repeat the run."
-        )
     return network.eval()
 
 

@@ -1,6 +1,5 @@
 """One experiment, one seed: the only place where the stages meet."""
 
-import hashlib
 import shlex
 import signal
 import time
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from smidgen.budget import Verdict
+from smidgen._storage.tensors import pack_tensors
 from smidgen.config import (
     Experiment,
     beside,
@@ -23,6 +23,7 @@ from smidgen.data import Dataset, TrainLoader, load
 from smidgen.training.device import describe_environment, require_threads, settle
 from smidgen.errors import BusyError, CheckpointError, ConfigError, DataError, Interrupted
 from smidgen.runs.diagnostics import diagnostics
+from smidgen._storage.digests import sha256_of
 from smidgen._storage.files import held, new_folder, remove_partial_files, write_atomic
 from smidgen.training.signals import noted_signals
 from smidgen.runs.checkpointer import (
@@ -61,7 +62,6 @@ from smidgen.training import (
     Watch,
     choose_backend,
     load_checkpoint,
-    packed,
     remove_checkpoints,
     save_checkpoint,
     train,
@@ -380,9 +380,9 @@ def _take_form(
 
 def _save_tensors(tensors: dict[str, Tensor], path: Path) -> str:
     """Write tensors as safetensors; the SHA-256 of the file."""
-    content = packed(tensors)
+    content = pack_tensors(tensors)
     write_atomic(path, content)
-    return hashlib.sha256(content).hexdigest()
+    return sha256_of(content)
 
 
 def _command(checkpoint: Checkpoint) -> str:

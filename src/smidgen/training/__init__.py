@@ -11,7 +11,6 @@ from smidgen.training.backends import (
 from smidgen.training.checkpoint import (
     Checkpoint,
     load_checkpoint,
-    packed,
     remove_checkpoints,
     save_checkpoint,
 )
@@ -28,7 +27,6 @@ __all__ = [
     "choose_backend",
     "load_checkpoint",
     "measure_backends",
-    "packed",
     "remove_checkpoints",
     "save_checkpoint",
     "train",

@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from smidgen._storage.cache import cache_folder
+from smidgen._storage.digests import sha256_of
 from smidgen._storage.files import ensure_folder, write_atomic
 from smidgen._storage.serialization import from_plain, to_plain
 from smidgen._version import __version__
@@ -185,7 +185,7 @@ def _key(
     parts = [repr(network), image_shape, settings.batch_size, settings.optimizer.name]
     parts += [settings.average.name, settings.precision, backends, threads, device.type]
     parts += [torch.__version__, __version__, processor()]
-    return hashlib.sha256(repr(parts).encode()).hexdigest()[:20]
+    return sha256_of(repr(parts))[:20]
 
 
 def _remembered(key: str) -> Backend | None:

@@ -4,18 +4,16 @@ A line of text with the SHA-256 of what follows, then safetensors: the tensors, 
 in the file's header. Reading it runs no code. The file before the last one is kept.
 """
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
 
-import safetensors
-import safetensors.torch
-import torch
 from torch import Tensor
 
+from smidgen._storage.digests import sha256_of
 from smidgen._storage.files import write_atomic
 from smidgen._storage.serialization import from_plain, to_plain
+from smidgen._storage.tensors import pack_tensors, unpack_metadata, unpack_tensors
 from smidgen.config import Experiment
 from smidgen.errors import CheckpointError
 from smidgen.record import DataRecord, Environment, Epoch, Times
@@ -70,20 +68,9 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, tensors: dict[str, Ten
         SmidgenError: it cannot be written; the last one is still there.
     """
     header = {"checkpoint": json.dumps(to_plain(checkpoint), allow_nan=False)}
-    body = packed(tensors, header)
-    digest = hashlib.sha256(body).hexdigest().encode()
-    write_atomic(folder / CHECKPOINT, _HEAD + digest + b"\n" + body, keep=folder / BEFORE)
-
-
-def packed(tensors: dict[str, Tensor], header: dict[str, str] | None = None) -> bytes:
-    """Tensors of any device and layout as safetensors, with `header` as its metadata."""
-    return safetensors.torch.save(
-        {
-            # a copy, as tensors that share their storage are refused
-            name: tensor.cpu().clone(memory_format=torch.contiguous_format)
-            for name, tensor in tensors.items()
-        },
-        header,
+    body = pack_tensors(tensors, header)
+    write_atomic(
+        folder / CHECKPOINT, _HEAD + sha256_of(body).encode() + b"\n" + body, keep=folder / BEFORE
     )
 
 
@@ -119,15 +106,13 @@ def decode_checkpoint(content: bytes) -> tuple[Checkpoint, dict[str, Tensor]]:
     Raises:
         CheckpointError: they are not what was written; the message lacks the file's name.
     """
-    head, body = content[:_HEAD_BYTES], memoryview(content)[_HEAD_BYTES:]
-    if head != _HEAD + hashlib.sha256(body).hexdigest().encode() + b"\n":
+    head, body = content[:_HEAD_BYTES], content[_HEAD_BYTES:]
+    if head != _HEAD + sha256_of(body).encode() + b"\n":
         raise CheckpointError("is damaged: it does not have the SHA-256 that it says.")
     try:
-        tensors = safetensors.torch.load(bytes(body))
-        length = int.from_bytes(body[:8], "little")
-        header = json.loads(bytes(body[8 : 8 + length]))["__metadata__"]
-        return from_plain(Checkpoint, json.loads(header["checkpoint"])), tensors
-    except (safetensors.SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
+        header = json.loads(unpack_metadata(body)["checkpoint"])
+        return from_plain(Checkpoint, header), unpack_tensors(body)
+    except (KeyError, ValueError, RecursionError) as error:
         raise CheckpointError(f"is no checkpoint of this smidgen: {error}.") from None
 
 

@@ -1,6 +1,5 @@
 """Device, threads and determinism of a run, and the environment that its record describes."""
 
-import hashlib
 import os
 import platform
 import subprocess
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from smidgen._storage.digests import sha256_of
 from smidgen._version import __version__
 from smidgen.errors import ConfigError
 from smidgen.record import Environment
@@ -138,4 +138,4 @@ def source_version(package: Path = _PACKAGE) -> str | None:
         return None
     if not changes and not untracked:
         return commit
-    return f"{commit}+{hashlib.sha256(changes + repr(untracked).encode()).hexdigest()[:12]}"
+    return f"{commit}+{sha256_of(changes, repr(untracked))[:12]}"

@@ -1,7 +1,6 @@
 """What a run tells as it goes on, and the page that shows it."""
 
 import base64
-import hashlib
 import json
 import math
 import re
@@ -10,6 +9,7 @@ import time
 from importlib import resources
 from typing import Any
 
+from smidgen._storage.digests import running_sha256
 from smidgen._storage.serialization import to_plain
 from smidgen.record import Epoch
 from smidgen.report.live.server import Answer, LoopbackServer
@@ -118,7 +118,7 @@ def _policy(page: bytes) -> str:
 
     def digest(element: bytes) -> str:
         (content,) = re.findall(rb"<%b>(.*?)</%b>" % (element, element), page, re.DOTALL)
-        return base64.b64encode(hashlib.sha256(content).digest()).decode()
+        return base64.b64encode(running_sha256(content).digest()).decode()
 
     return (
         f"script-src 'sha256-{digest(b'script')}'; style-src 'sha256-{digest(b'style')}'; "
