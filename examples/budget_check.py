@@ -1,4 +1,4 @@
-"""A budget inside a training script of one's own: three lines of smidgen, the rest is yours.
+"""Check a budget in your own training script: a few lines of smidgen, the rest is plain PyTorch.
 
 python examples/budget_check.py
 """
@@ -18,7 +18,7 @@ network = nn.Sequential(
     nn.Linear(16 * 6 * 6, 10),
 )
 
-# Before training: parameters alone need the network only, everything else its profile.
+# Before training: a limit on parameters needs only the network, other limits need its profile.
 budget = smidgen.Budget(max_params=8_000, max_macs=200_000, max_epochs=3, min_accuracy=0.8)
 verdict = budget.check(smidgen.profile(network, (1, 28, 28)), epochs=3)
 assert verdict.passed, verdict
@@ -38,5 +38,5 @@ with torch.no_grad():
     scores = network(smidgen.normalize(data.test.images, data.mean, data.std))
 accuracy = float((scores.argmax(1) == data.test.labels).float().mean())
 verdict = budget.check(smidgen.profile(network, (1, 28, 28)), epochs=3, accuracy=accuracy)
-print(smidgen.verdict_text(verdict))
+print(verdict)
 raise SystemExit(0 if verdict.passed else 1)

@@ -1,4 +1,4 @@
-"""The GitHub action's own shell, run here with a folder in GitHub's place."""
+"""The shell steps of the GitHub action, run in a temporary folder."""
 
 import re
 import shutil
@@ -28,14 +28,14 @@ esac
 def step(name: str) -> str:
     """The shell of the step `name` in action.yml."""
     text = (ROOT / "action.yml").read_text("utf-8")
-    part = text[text.index(f"- name: {name}\n") :]
-    found = re.search(r"^( *)run: \|\n((?:\1  .*\n|\n)+)", part, re.MULTILINE)
+    section = text[text.index(f"- name: {name}\n") :]
+    found = re.search(r"^( *)run: \|\n((?:\1  .*\n|\n)+)", section, re.MULTILINE)
     assert found is not None
     return textwrap.dedent(found[2])
 
 
 class Job:
-    """A folder as a job sees it, with what the step left."""
+    """The folder of a job, with the files that the step writes."""
 
     def __init__(self, folder: Path, smidgen: Path) -> None:
         self.folder = folder
@@ -62,7 +62,7 @@ class Job:
                 "-eo",
                 "pipefail",
                 "-c",
-                step("Hold it against the budget"),
+                step("Check against the budget"),
             ],
             cwd=self.folder,
             env=environment,
@@ -92,7 +92,7 @@ def test_a_network_inside_its_budget_passes(job: Job) -> None:
     )
 
 
-def test_a_missed_limit_fails_and_the_rest_is_checked_all_the_same(job: Job) -> None:
+def test_a_missed_limit_fails_and_everything_else_is_still_checked(job: Job) -> None:
     status, output, summary = job.run(experiment="over.toml\nfine.toml")
     assert status == 1
     assert "::error title=smidgen::over.toml: NOT inside the budget" in output
@@ -100,7 +100,7 @@ def test_a_missed_limit_fails_and_the_rest_is_checked_all_the_same(job: Job) -> 
     assert "### fine.toml: inside the budget" in summary
 
 
-def test_what_cannot_be_checked_fails_with_its_message(job: Job) -> None:
+def test_a_failed_check_shows_its_message(job: Job) -> None:
     status, _, summary = job.run(experiment="broken.toml over.toml")
     assert status == 2
     assert "### broken.toml: could not be checked" in summary
@@ -117,7 +117,7 @@ def test_runs_by_pattern_or_by_name(job: Job) -> None:
     assert calls == [f"check {folder} --data-dir my data" for folder in folders]
 
 
-def test_a_pattern_without_runs_is_no_failure(job: Job) -> None:
+def test_a_pattern_without_runs_passes(job: Job) -> None:
     status, output, summary = job.run(run="records/*/seed-*")
     assert (status, summary) == (0, "")
     assert "no run matches records/*/seed-* yet" in output

@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
-NAMES = ["own_data", "quickstart", "three_attempts"]
+NAMES = ["custom_data", "quickstart", "three_attempts"]
 
 
 def cells_of_text(name: str) -> list[tuple[str, str]]:
     """The (kind, source) of each cell of the .py, in jupytext's percent format."""
     text = (NOTEBOOKS / f"{name}.py").read_text(encoding="utf-8")
     cells = []
-    for part in re.split(r"^# %%", text, flags=re.MULTILINE)[1:]:
-        heading, _, body = part.partition("\n")
+    for cell in re.split(r"^# %%", text, flags=re.MULTILINE)[1:]:
+        heading, _, body = cell.partition("\n")
         markdown = heading.strip() == "[markdown]"
         if markdown:
             body = re.sub(r"^# ?", "", body, flags=re.MULTILINE)
@@ -35,13 +35,13 @@ def outputs(name: str) -> list[dict[str, Any]]:
     return [output for cell in read(name)["cells"] for output in cell.get("outputs", [])]
 
 
-def test_every_notebook_is_known_here() -> None:
+def test_every_notebook_is_tested() -> None:
     assert sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb")) == NAMES
     assert sorted(path.stem for path in NOTEBOOKS.glob("*.py")) == ["build", *NAMES]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_notebook_says_what_its_text_says(name: str) -> None:
+def test_a_notebook_equals_its_text(name: str) -> None:
     found = [(cell["cell_type"], "".join(cell["source"])) for cell in read(name)["cells"]]
     assert found == cells_of_text(name), "run `make notebooks`"
 
@@ -59,7 +59,7 @@ def test_a_notebook_was_run_from_top_to_bottom_without_an_error(name: str) -> No
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_notebook_tells_nothing_of_the_machine(name: str) -> None:
+def test_a_notebook_reveals_nothing_about_the_machine(name: str) -> None:
     notebook = read(name)
     assert set(notebook["metadata"]) == {"jupytext", "kernelspec", "language_info"}
     assert notebook["metadata"]["language_info"] == {"name": "python"}

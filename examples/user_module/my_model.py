@@ -1,11 +1,11 @@
-"""A network of one's own: anything that takes (batch, 1, 28, 28) and gives (batch, classes)."""
+"""A user-defined network: any module from (batch, 1, 28, 28) to (batch, classes)."""
 
 import torch
 from torch import Tensor, nn
 
 
 class SqueezeExcite(nn.Module):
-    """Weighs each channel by what the whole image says of it."""
+    """Scale each channel by a weight that is computed from the global averages of all channels."""
 
     def __init__(self, channels: int, reduced: int) -> None:
         super().__init__()
@@ -18,7 +18,7 @@ class SqueezeExcite(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """The shape of x."""
+        """Return x, scaled, in the same shape."""
         weighed: Tensor = x * self.weigh(x)
         return weighed
 
@@ -26,8 +26,8 @@ class SqueezeExcite(nn.Module):
 class Net(nn.Module):
     """Two convolutions, a residual block with squeeze-and-excitation, a concatenation of two pools.
 
-    smidgen fills in `num_classes` and `in_channels` from the data set; `width` comes from the
-    experiment's file.
+    smidgen passes `num_classes` and `in_channels` from the data set; `width` comes from the
+    experiment.
     """
 
     def __init__(self, num_classes: int, in_channels: int = 1, width: int = 8) -> None:
@@ -51,7 +51,7 @@ class Net(nn.Module):
         self.scores = nn.Linear(4 * width, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (batch, classes)."""
+        """Return logits (batch, classes)."""
         x = self.stem(x)  # (batch, width, 13, 13)
         x = x + self.block(x)
         x = self.deep(x)  # (batch, 2 width, 11, 11)
