@@ -1,4 +1,4 @@
-"""The code in docs/gate.md runs as it stands there."""
+"""The Python in docs/gate.md runs."""
 
 import re
 import shutil
@@ -20,7 +20,7 @@ class Net(nn.Sequential):
 
 
 @pytest.mark.parametrize(("channels", "passes"), [(4, True), (40, False)])
-def test_the_lines_of_pytest_gate_a_repository(
+def test_the_pytest_examples_gate_a_repository(
     channels: int,
     passes: bool,
     finished_folder: Path,
@@ -38,7 +38,7 @@ def test_the_lines_of_pytest_gate_a_repository(
     for block in blocks:
         exec(block, tests)
     monkeypatch.delitem(sys.modules, "my_model")
-    tests["test_the_run_keeps_its_budget_and_its_record"]()
+    tests["test_the_run_is_inside_its_budget_and_equals_its_record"]()
     for name in ("test_the_network_is_inside_its_budget", "test_the_network_fits_the_device"):
         if passes:
             tests[name]()
@@ -59,4 +59,4 @@ def test_a_run_that_was_tampered_with_fails(
     tests: dict[str, Any] = {}
     exec(block, tests)
     with pytest.raises(AssertionError, match=r"right test images: .* 300 in the record"):
-        tests["test_the_run_keeps_its_budget_and_its_record"]()
+        tests["test_the_run_is_inside_its_budget_and_equals_its_record"]()
