@@ -108,7 +108,7 @@ def own(name: str, backend: str, half: bool) -> Callable[[], None]:
     network, part = build(name).train(), TrainSplit(IMAGES, TARGETS)
     learner = TrainStep(network, TRAIN, forward_with(backend, network, (1, 28, 28), half))
     batches = TrainLoader(
-        part=part,
+        split=part,
         batch_size=BATCH,
         augment=SETTINGS,
         mean=(MEAN,),

@@ -32,7 +32,7 @@ collect_ignore = (
 
 if TYPE_CHECKING:
     from smidgen.data import Dataset
-    from smidgen.runs.run import Outcome
+    from smidgen.runs.run import RunResult
 
 
 @pytest.fixture(scope="session")
@@ -96,23 +96,24 @@ def tiny() -> Experiment:
 @pytest.fixture(scope="session")
 def finished(
     tiny: Experiment, digits: "Dataset", tmp_path_factory: pytest.TempPathFactory
-) -> "Outcome":
+) -> "RunResult":
     """What became of `tiny` with seed 3; its folder is for reading only."""
-    from smidgen.runs.run import RunOptions, run
+    from smidgen.runs.options import RunOptions
+    from smidgen.runs.train import train
 
     out = tmp_path_factory.mktemp("finished")
-    return run(tiny, RunOptions(seed=3, out=out, threads=1), dataset=digits)
+    return train(tiny, RunOptions(seed=3, out=out, threads=1), dataset=digits)
 
 
 @pytest.fixture(scope="session")
-def record(finished: "Outcome") -> RunRecord:
+def record(finished: "RunResult") -> RunRecord:
     """The record of the finished run."""
     assert finished.record is not None
     return finished.record
 
 
 @pytest.fixture(scope="session")
-def finished_folder(finished: "Outcome") -> Path:
+def finished_folder(finished: "RunResult") -> Path:
     """The folder of the finished run, for reading only."""
     assert finished.folder is not None
     return finished.folder

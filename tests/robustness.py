@@ -377,7 +377,7 @@ def main() -> int:
     parser.add_argument("--flips", type=int, default=1000)
     parser.add_argument("--lengths", type=int, default=1000)
     given = parser.parse_args()
-    checkpointer.SHARE = math.inf  # a checkpoint after every step
+    checkpointer.MAX_SHARE = math.inf  # a checkpoint after every step
     # drawing takes longer than these trainings
     setattr(run, "write_report", lambda _, folder: write_atomic(folder / PAGE, "<html>"))  # noqa: B010
     torch.set_num_threads(1)

@@ -22,8 +22,9 @@ from smidgen.profiling.trace import Operator, trace
 from smidgen.report import read_run, write_report
 from smidgen.runs.check import check
 from smidgen.runs.load import restore
+from smidgen.runs.options import RunOptions
 from smidgen.runs.predict import predict
-from smidgen.runs.run import RunOptions, run
+from smidgen.runs.run import run
 
 if TYPE_CHECKING:
     from smidgen.data import Dataset
@@ -168,7 +169,7 @@ def test_a_layer_that_is_never_called_spoils_no_report(
         "    def forward(self, x):\n"
         "        return self.scores(x.flatten(1))\n"
     )
-    monkeypatch.setattr("smidgen.runs.run.write_report", lambda *_: None)
+    monkeypatch.setattr("smidgen.runs.train.write_report", lambda *_: None)
     lone = Experiment(
         name="lone",
         model=Model(module=f"{own}:Net"),

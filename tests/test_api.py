@@ -5,6 +5,7 @@ import sys
 import typing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,15 +14,16 @@ from torch import nn
 import smidgen
 from smidgen import Budget, SmidgenError
 from smidgen.budget import Profiled
+from smidgen.config import format_experiment
 from smidgen.errors import ConfigError
 
 if typing.TYPE_CHECKING:
     from smidgen.data import Dataset
 
 NAMES = """
-Augment Average Budget Data Experiment Listener Model Optimizer Schedule SmidgenError Train Verdict
-RunOptions __version__ check find_experiment format_experiment load normalize parse_experiment
-predict profile read_experiment read_record resume train
+Augment Average Budget Callback CheckResult Data Dataset Experiment Model Optimizer Prediction
+Profile RunOptions RunRecord RunResult Schedule SmidgenError Train TrainedNetwork Verdict
+__version__ check find_experiment load load_network predict profile read_record resume train
 """
 
 
@@ -67,7 +69,7 @@ from smidgen import *
 print(train.__name__, "torch" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert (done.stdout, done.stderr) == ("[]\nFalse False\nrun True\n", "")
+    assert (done.stdout, done.stderr) == ("[]\nFalse False\ntrain True\n", "")
 
 
 def test_it_is_typed() -> None:
@@ -89,14 +91,15 @@ def test_training_and_checking_are_a_line_each(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("smidgen.runs.run.write_report", lambda *_: None)
-    text = smidgen.format_experiment(tiny)
-    assert smidgen.parse_experiment(text) == tiny
-    Path("tiny.toml").write_text(text)
-    experiment = smidgen.find_experiment("tiny.toml")
+    monkeypatch.setattr("smidgen.runs.train.write_report", lambda *_: None)
+    Path("tiny.toml").write_text(format_experiment(tiny))
     epochs: list[int] = []
-    listener = smidgen.Listener(epoch=lambda epoch, _: epochs.append(epoch.epoch))
-    outcome = smidgen.train(experiment, smidgen.RunOptions(seed=3, threads=1), listener)
+
+    class Epochs(smidgen.Callback):
+        def on_epoch_end(self, epoch: Any, seconds: float, capture: Any) -> None:
+            epochs.append(epoch.epoch)
+
+    outcome = smidgen.train("tiny.toml", smidgen.RunOptions(seed=3, threads=1), [Epochs()])
     assert outcome.folder == Path("runs/tiny/seed-3")
     assert outcome.record == replace(smidgen.read_record(outcome.folder))
     assert outcome.verdict.passed

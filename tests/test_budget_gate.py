@@ -15,13 +15,14 @@ from torch.nn.utils import parametrizations
 
 from smidgen.budget import Budget
 from smidgen.config import Augment, Experiment, Model, format_experiment
-from smidgen.data import Dataset, TrainSplit, load
+from smidgen.data import Dataset, TrainSplit, describe, load
 from smidgen.errors import SmidgenError
 from smidgen.profiling import profile
 from smidgen.record import RunRecord, format_epoch, format_record, read_record, seal
-from smidgen.runs.check import Check, check
-from smidgen.runs.run import RunOptions, run
-from smidgen.runs.stages import prepare
+from smidgen.runs.check import CheckResult, check
+from smidgen.runs.options import RunOptions
+from smidgen.runs.prepare import prepare_network
+from smidgen.runs.run import run
 
 # ------------------------------------------------------------- limits, at and beside their figures
 
@@ -210,7 +211,7 @@ def test_a_bias_alone_is_over_the_budget(tiny: Experiment, tmp_path: Path) -> No
     for bias, passed in ((False, True), (True, False)):
         model = Model(module=f"{tmp_path / 'net.py'}:Net", args={"bias": bias})
         experiment = replace(tiny, model=model, budget=Budget(max_params=7840))
-        _, found = prepare(experiment)
+        _, found = prepare_network(experiment, describe(experiment.data))
         assert experiment.budget.check(found).passed is passed
     assert run(experiment, RunOptions(out=tmp_path / "runs", threads=1)).folder is None
     assert not (tmp_path / "runs").exists()  # stopped before any training
@@ -427,7 +428,7 @@ def _(at: Scene) -> None:
     path.write_text(seal(body.replace('"lr": ', '"lr": ' + "9" * 400, 1)))
 
 
-@tried("better epochs in metrics.jsonl", "metrics.jsonl is not what the record says")
+@tried("better epochs in metrics.jsonl", "metrics.jsonl differs from the record")
 def _(at: Scene) -> None:
     path = at.folder / "metrics.jsonl"
     path.write_text(path.read_text().replace("0.", "0.9", 1))
@@ -448,7 +449,7 @@ def _(at: Scene) -> None:
 def other(tiny: Experiment, digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run like `finished`, with another seed; for reading only."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("smidgen.runs.run.write_report", lambda *_: None)
+        patch.setattr("smidgen.runs.train.write_report", lambda *_: None)
         out = tmp_path_factory.mktemp("other")
         found = run(tiny, RunOptions(seed=4, out=out, threads=1), dataset=digits).folder
     assert found is not None
@@ -458,7 +459,7 @@ def other(tiny: Experiment, digits: Dataset, tmp_path_factory: pytest.TempPathFa
 def said(folder: Path, **options: Any) -> tuple[bool, str]:
     """Whether the gate lets the run through, and what it says."""
     try:
-        found: Check = check(folder, **options)
+        found: CheckResult = check(folder, **options)
     except SmidgenError as error:
         return False, str(error)
     return found.passed, "\n".join(found.differences)
@@ -498,7 +499,7 @@ def disguise(at: Scene) -> None:
 def test_what_fits_throughout_is_found_by_a_repetition(
     name: str, spoilable: Path, record: RunRecord, other: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("smidgen.runs.run.write_report", lambda *_: None)
+    monkeypatch.setattr("smidgen.runs.train.write_report", lambda *_: None)
     REPEATED[name](Scene(spoilable, record, other))
     assert said(spoilable) == (True, "")
     passed, text = said(spoilable, repeat=True)
@@ -531,7 +532,7 @@ def test_shuffled_labels_teach_nothing(
     tiny: Experiment, mnist_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """10 % on MNIST's test set, as by chance, and the gate says that the budget is missed."""
-    monkeypatch.setattr("smidgen.runs.run.write_report", lambda *_: None)
+    monkeypatch.setattr("smidgen.runs.train.write_report", lambda *_: None)
     settings = replace(tiny.data, name="mnist", augment=Augment())
     dataset = load(settings, folder=mnist_folder)
     part = replace(

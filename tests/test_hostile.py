@@ -38,7 +38,8 @@ from smidgen.config import Experiment
 from smidgen.data import Dataset
 from smidgen.data.named.catalog import BUILT_IN
 from smidgen.record import RECORD, seal
-from smidgen.runs.run import RunOptions, run
+from smidgen.runs.options import RunOptions
+from smidgen.runs.run import run
 from smidgen.training.checkpoint import CHECKPOINT
 
 Capture = pytest.CaptureFixture[str]
@@ -376,7 +377,7 @@ def led_outside(reference: str) -> Callable[[Place, Any], None]:
     return change
 
 
-NOT_OURS = "is no checkpoint of this smidgen"
+NOT_OURS = "is not a checkpoint of this version of smidgen"
 case("checkpoint: a pickle", stopped(lambda at, _: pickle.dumps(at.trap()), False), "is damaged")
 case("checkpoint: a pickle, dressed", stopped(lambda at, _: pickle.dumps(at.trap())), NOT_OURS)
 case("checkpoint: a zip of torch.save", stopped(lambda at, _: saved(at.trap())), NOT_OURS)
@@ -678,7 +679,7 @@ def stopped_folder(
     """The folder of a run that still has its checkpoint; for reading only."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("smidgen.runs.run.remove_checkpoints", lambda _: None)
-        patch.setattr("smidgen.runs.run.write_report", lambda *_: None)
+        patch.setattr("smidgen.runs.train.write_report", lambda *_: None)
         found = run(tiny, RunOptions(out=tmp_path_factory.mktemp("stopped")), dataset=digits).folder
     assert found is not None
     return found

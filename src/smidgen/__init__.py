@@ -1,12 +1,12 @@
-"""smidgen trains image classifiers that must stay small, inside a budget, and proves it.
+"""smidgen trains image classifiers that must stay small, within a budget, and proves it.
 
 import smidgen
 
-experiment = smidgen.find_experiment("gap-6k")
-outcome = smidgen.train(experiment)                      # what `smidgen train gap-6k` does
-smidgen.check(outcome.folder).passed
-smidgen.resume(outcome.folder)                           # after a crash, as if there had been none
-smidgen.profile(my_network, (1, 28, 28)).macs
+result = smidgen.train("gap-6k")                   # the same as `smidgen train gap-6k`
+smidgen.check(result.folder).passed                # count and score again
+smidgen.resume(result.folder)                      # after an interruption
+network = smidgen.load_network(result.folder)      # in eval mode, takes raw pixels
+print(smidgen.profile(my_network, (1, 28, 28)))    # layers, parameters, MACs, receptive fields
 smidgen.Budget(max_params=8_000).check(my_network).passed
 """
 
@@ -18,7 +18,7 @@ from smidgen._version import __version__
 if TYPE_CHECKING:
     from smidgen.budget import Budget as Budget
     from smidgen.budget import Verdict as Verdict
-    from smidgen.callbacks import Listener as Listener
+    from smidgen.callbacks import Callback as Callback
     from smidgen.config import Augment as Augment
     from smidgen.config import Average as Average
     from smidgen.config import Data as Data
@@ -27,50 +27,53 @@ if TYPE_CHECKING:
     from smidgen.config import Optimizer as Optimizer
     from smidgen.config import Schedule as Schedule
     from smidgen.config import Train as Train
-    from smidgen.config import format_experiment as format_experiment
-    from smidgen.config import parse_experiment as parse_experiment
-    from smidgen.config import read_experiment as read_experiment
     from smidgen.config.builtin import find_experiment as find_experiment
+    from smidgen.data import Dataset as Dataset
     from smidgen.data import load as load
-    from smidgen.data import normalize as normalize
     from smidgen.errors import SmidgenError as SmidgenError
     from smidgen.profiling import profile as profile
+    from smidgen.record import Profile as Profile
+    from smidgen.record import RunRecord as RunRecord
     from smidgen.record import read_record as read_record
+    from smidgen.runs.check import CheckResult as CheckResult
     from smidgen.runs.check import check as check
+    from smidgen.runs.load import TrainedNetwork as TrainedNetwork
+    from smidgen.runs.load import load_network as load_network
+    from smidgen.runs.options import RunOptions as RunOptions
+    from smidgen.runs.predict import Prediction as Prediction
     from smidgen.runs.predict import predict as predict
-    from smidgen.runs.run import RunOptions as RunOptions
-    from smidgen.runs.run import resume as resume
-    from smidgen.runs.run import run as _run
+    from smidgen.runs.run import RunResult as RunResult
+    from smidgen.runs.train import resume as resume
+    from smidgen.runs.train import train as train
 
-    train = _run
-
-# Looked up when first used, so that importing smidgen, and its command's --help, stay light.
-_HOMES = {
+# Imported on first use, so that `import smidgen` and `smidgen --help` stay fast.
+_EXPORTS = {
     "smidgen.budget": ("Budget", "Verdict"),
-    "smidgen.runs.check": ("check",),
+    "smidgen.callbacks": ("Callback",),
     "smidgen.config": (
         *("Augment", "Average", "Data", "Experiment", "Model", "Optimizer", "Schedule", "Train"),
-        *("format_experiment", "parse_experiment", "read_experiment"),
     ),
-    "smidgen.data": ("load", "normalize"),
-    "smidgen.errors": ("SmidgenError",),
     "smidgen.config.builtin": ("find_experiment",),
-    "smidgen.runs.predict": ("predict",),
+    "smidgen.data": ("Dataset", "load"),
+    "smidgen.errors": ("SmidgenError",),
     "smidgen.profiling": ("profile",),
-    "smidgen.record": ("read_record",),
-    "smidgen.callbacks": ("Listener",),
-    "smidgen.runs.run": ("RunOptions", "resume", "train"),
+    "smidgen.record": ("Profile", "RunRecord", "read_record"),
+    "smidgen.runs.check": ("CheckResult", "check"),
+    "smidgen.runs.load": ("TrainedNetwork", "load_network"),
+    "smidgen.runs.options": ("RunOptions",),
+    "smidgen.runs.predict": ("Prediction", "predict"),
+    "smidgen.runs.run": ("RunResult",),
+    "smidgen.runs.train": ("resume", "train"),
 }
-_EXPORTS = {name: home for home, names in _HOMES.items() for name in names}
+_MODULES = {name: module for module, names in _EXPORTS.items() for name in names}
 
-__all__ = ["__version__", *sorted(_EXPORTS)]
+__all__ = ["__version__", *sorted(_MODULES)]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _EXPORTS:
+    if name not in _MODULES:
         raise AttributeError(f"module 'smidgen' has no attribute {name!r}")
-    attribute = "run" if name == "train" else name
-    value = getattr(importlib.import_module(_EXPORTS[name]), attribute)
+    value = getattr(importlib.import_module(_MODULES[name]), name)
     globals()[name] = value
     return value
 

@@ -31,7 +31,7 @@ def tiny_file(tiny: Experiment, tmp_path: Path) -> Path:
 @pytest.fixture
 def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leaves the report out: drawing it takes longer than these trainings."""
-    monkeypatch.setattr("smidgen.runs.run.write_report", lambda *_: None)
+    monkeypatch.setattr("smidgen.runs.train.write_report", lambda *_: None)
 
 
 # ---------------------------------------------------------------------------------------- summary
@@ -89,7 +89,7 @@ def test_train_ends_with_the_verdict_and_the_report(
 
 @pytest.mark.usefixtures("no_report")
 def test_flags_and_quiet(tiny_file: Path, tmp_path: Path, capsys: Capture) -> None:
-    words = ["--train.epochs", "1", "--data.augment.clean-epochs=0", "--budget.min_accuracy", "1"]
+    words = ["--train.epochs", "1", "--data.augment.no-aug-epochs=0", "--budget.min_accuracy", "1"]
     where = ["--out", str(tmp_path / "elsewhere"), "--seed", "5", "--quiet", "--threads", "1"]
     assert main(["train", str(tiny_file), *words, *where]) == 1  # 100 % is out of reach
     out, err = capsys.readouterr()
@@ -127,7 +127,7 @@ def test_check_of_an_edited_run_is_exit_1(spoilable: Path, capsys: Capture) -> N
     plain["test"]["num_correct"] += 1
     path.write_text(json.dumps(plain))
     assert main(["check", str(spoilable)]) == 1
-    assert "  differs from the record: right test images: " in capsys.readouterr().out
+    assert "  differs from the record: correct test images: " in capsys.readouterr().out
 
 
 def test_predict_names_each_picture(
@@ -206,7 +206,7 @@ def test_quickstart_falls_back_to_digits_and_says_so_first(
     assert main(["quickstart"]) == 0
     out, err = capsys.readouterr()
     assert out.splitlines()[0].startswith("data: NOT MNIST but the embedded digits")
-    assert err.startswith("smidgen: MNIST is not at hand: ")
+    assert err.startswith("smidgen: MNIST is not available: ")
     assert len(err.splitlines()) == 1
     ((experiment, dataset),) = started
     assert (experiment.name, dataset.name) == ("quickstart-digits", "digits")
@@ -329,7 +329,7 @@ def check_one_line(capsys: Capture, message: str) -> None:
         ([], "the following arguments are required: COMMAND; see smidgen --help"),
         (["trian"], "invalid choice: 'trian'"),
         (["train"], "train needs an experiment, or --resume and a run's folder"),
-        (["train", "--resume", "none"], "none/experiment.toml cannot be read: No such file"),
+        (["train", "--resume", "none"], "none cannot be opened: No such file"),
         (["train", "x", "--resume", "."], "as it began, so experiment cannot be given with it"),
         (["train", "--resume", ".", "--seed", "1"], "so seed cannot be given with it"),
         (["train", "--resume", ".", "--out", "x"], "so out cannot be given with it"),
@@ -387,7 +387,7 @@ def test_a_network_whose_output_does_not_fit_is_one_line(
     from torch import nn
 
     for network in (nn.Identity(), nn.Sequential(nn.Flatten(), nn.Linear(784, 9))):
-        monkeypatch.setattr("smidgen.runs.stages.build", lambda *_, net=network: net)
+        monkeypatch.setattr("smidgen.runs.prepare.build", lambda *_, net=network: net)
         assert main(["train", str(tiny_file), "--out", str(tmp_path / "runs")]) == 2
         check_one_line(capsys, "it must return (batch, 10), one score for each class")
         assert not (tmp_path / "runs").exists()

@@ -22,7 +22,7 @@ TRAIN_FLAGS = """
 --data.augment.no_aug_epochs --data.augment.rotate --data.augment.scale --data.augment.shear
 --data.augment.translate --data.grayscale --data.name --data.path --data.size --data.split.seed
 --data.split.test --data.transforms --data.validation --device --experiment.name
---experiment.target --form --live --model.args --model.chain --model.module --model.net --out
+--experiment.target --backend --live --model.args --model.chain --model.module --model.net --out
 --quiet --resume --seed --skip-bad --threads --track --train.average.decay --train.average.name
 --train.batch_size --train.epochs --train.label_smoothing --train.optimizer.lr
 --train.optimizer.momentum --train.optimizer.name --train.optimizer.nesterov

@@ -1,12 +1,13 @@
 import re
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from smidgen.callbacks import Progress, RunInfo
 from smidgen.cli.display import Display
-from smidgen.data import Dataset
 from smidgen.record import Epoch, RunRecord, Score
-from smidgen.training import Progress
 
 CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")
 
@@ -25,24 +26,40 @@ STEP = Progress(
     epoch=2,
     batch=3,
     num_batches=5,
-    running=Score(loss=0.4321, accuracy=0.8765),
+    loss=0.4321,
+    accuracy=0.8765,
     images_per_second=1234.5,
 )
 
 
-def show(display: Display, digits: Dataset, record: RunRecord, *epochs: Epoch) -> None:
-    with display.live() as listener:
-        listener.ready(digits, record.profile, Path("runs/tiny/seed-0"))
-        for one in epochs:
-            listener.batch(STEP)
-            listener.epoch(one, 3.21)
+def show(record: RunRecord, num_epochs: int, *epochs: Epoch, quiet: bool = False) -> None:
+    train = replace(record.experiment.train, epochs=num_epochs)
+    display = Display(quiet=quiet)
+    display.on_train_start(
+        RunInfo(
+            folder=Path("runs/tiny/seed-0"),
+            experiment=replace(record.experiment, train=train),
+            seed=0,
+            data=record.data,
+            profile=record.profile,
+            environment=record.environment,
+        )
+    )
+    for one in epochs:
+        display.on_progress(STEP)
+        display.on_epoch_end(one, 3.21, unused)
+    display.on_train_end(record)
+
+
+def unused() -> Any:
+    raise AssertionError
 
 
 def test_plain_lines_where_no_person_looks(
-    digits: Dataset, record: RunRecord, capsys: pytest.CaptureFixture[str]
+    record: RunRecord, capsys: pytest.CaptureFixture[str]
 ) -> None:
     epochs = [epoch(1, 0.5), epoch(2, 0.4), epoch(3, 0.61)]
-    show(Display(3), digits, record, *epochs)
+    show(record, 3, *epochs)
     out, err = capsys.readouterr()
     assert err == ""
     assert not CONTROL.search(out)
@@ -64,36 +81,34 @@ def test_plain_lines_where_no_person_looks(
 
 
 def test_without_validation_the_training_accuracy_is_marked(
-    digits: Dataset, record: RunRecord, capsys: pytest.CaptureFixture[str]
+    record: RunRecord, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    show(Display(2), digits, record, epoch(1, None), epoch(2, None))
+    show(record, 2, epoch(1, None), epoch(2, None))
     lines = capsys.readouterr().out.splitlines()[-2:]
     assert ["*" in line for line in lines] == [True, False]
     assert lines[0].split()[4:6] == ["-", "-"]
 
 
 def test_a_look_at_the_test_set_is_shown(
-    digits: Dataset, record: RunRecord, capsys: pytest.CaptureFixture[str]
+    record: RunRecord, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    show(Display(1), digits, record, epoch(1, 0.5, Score(loss=0.1, accuracy=0.91)))
+    show(record, 1, epoch(1, 0.5, Score(loss=0.1, accuracy=0.91)))
     line = capsys.readouterr().out.splitlines()[-1]
     assert re.search(r"test:\s+0\.1000\s+91\.00 %$", line)
 
 
 def test_quiet_is_silent(
-    digits: Dataset,
     record: RunRecord,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm")
-    show(Display(1, quiet=True), digits, record, epoch(1, 0.5))
+    show(record, 1, epoch(1, 0.5), quiet=True)
     assert capsys.readouterr() == ("", "")
 
 
 def test_a_live_bar_on_a_terminal(
-    digits: Dataset,
     record: RunRecord,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -101,20 +116,10 @@ def test_a_live_bar_on_a_terminal(
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("COLUMNS", "200")
-    show(Display(4), digits, record, epoch(1, 0.5))
+    show(record, 4, epoch(1, 0.5))
     out = capsys.readouterr().out
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", out)
     assert "epoch 2/4  batch 3/5  loss 0.4321  accuracy 87.65 %  1,234 images/s" in text
     assert "1/4" in text
     assert out.count("\x1b[?25l") == out.count("\x1b[?25h") == 1  # the cursor comes back
     assert out.endswith("\x1b[2K")  # and the bar goes away
-
-
-def test_the_cursor_comes_back_after_an_interruption(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    monkeypatch.setenv("TERM", "xterm-256color")
-    with pytest.raises(KeyboardInterrupt), Display(4).live():
-        raise KeyboardInterrupt
-    assert "\x1b[?25h" in capsys.readouterr().out

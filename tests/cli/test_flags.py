@@ -28,7 +28,7 @@ def test_without_flags_nothing_changes(tiny: Experiment) -> None:
         (["--budget.max-params=7999"], "budget.max_params", 7999),
         (["--budget.min_accuracy", "1"], "budget.min_accuracy", 1.0),
         (["--data.validation", "0"], "data.validation", 0),
-        (["--data.augment.clean-epochs", "2"], "data.augment.no_aug_epochs", 2),
+        (["--data.augment.no-aug-epochs", "2"], "data.augment.no_aug_epochs", 2),
         (["--data.augment.rotate", "7"], "data.augment.rotate", 7.0),
         (["--train.optimizer.lr", "1e-3"], "train.optimizer.lr", 0.001),
         (["--train.optimizer.weight-decay", "0"], "train.optimizer.weight_decay", 0.0),

@@ -7,10 +7,11 @@ import pytest
 from smidgen.cli import main
 from smidgen.cli.project import write_project
 from smidgen.config import read_experiment
+from smidgen.data import describe
 from smidgen.errors import ConfigError, SmidgenError
 from smidgen.report.audit import audit
 from smidgen.report.readme import is_stale
-from smidgen.runs.stages import prepare
+from smidgen.runs.prepare import prepare_network
 
 
 def test_it_has_an_experiment_a_readme_and_a_workflow(tmp_path: Path) -> None:
@@ -29,7 +30,7 @@ def test_it_passes_its_own_gate_before_any_run(tmp_path: Path) -> None:
     write_project(tmp_path, "tiny")
     experiment = read_experiment(tmp_path / "experiment.toml")
     assert experiment.name == "tiny"
-    _, found = prepare(experiment)
+    _, found = prepare_network(experiment, describe(experiment.data))
     assert experiment.budget.check(found, epochs=experiment.train.epochs).passed
     assert not is_stale(tmp_path / "README.md")
     assert audit((tmp_path / "README.md").read_text("utf-8")) == ()

@@ -4,9 +4,10 @@ import pytest
 
 from smidgen.config import format_experiment, read_experiment
 from smidgen.config.builtin import find_experiment, known_experiments
+from smidgen.data import describe
 from smidgen.errors import ConfigError
 from smidgen.models import REFERENCE
-from smidgen.runs.stages import prepare
+from smidgen.runs.prepare import prepare_network
 
 FOLDER = Path(__file__).parents[2] / "experiments"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.toml"))
@@ -15,7 +16,7 @@ NAMES = sorted(path.stem for path in FOLDER.glob("*.toml"))
 @pytest.mark.parametrize("name", NAMES)
 def test_an_experiment_keeps_its_own_limits_before_training(name: str) -> None:
     experiment = find_experiment(name)
-    _, profile = prepare(experiment)
+    _, profile = prepare_network(experiment, describe(experiment.data))
     verdict = experiment.budget.check(profile, epochs=experiment.train.epochs)
     assert {"max_params", "max_epochs"} <= {line.limit for line in verdict.limits}
     assert verdict.passed

@@ -24,7 +24,7 @@ def batches(
     count: int, batch_size: int, seed: int = 0, augment: Augment | None = None
 ) -> TrainLoader:
     return TrainLoader(
-        part=numbered(count),
+        split=numbered(count),
         batch_size=batch_size,
         augment=augment or Augment(),
         seed=seed,

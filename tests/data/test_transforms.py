@@ -43,7 +43,7 @@ def batches(name: str | None, clean: bool = False) -> Tensor:
     images = torch.arange(12 * 9, dtype=torch.uint8).view(12, 1, 3, 3)
     part = TrainSplit(images, torch.zeros(12, dtype=torch.int64), transforms=name)
     found = TrainLoader(
-        part=part, batch_size=5, augment=Augment(), mean=(0.0,), std=(1 / 255,), seed=0
+        split=part, batch_size=5, augment=Augment(), mean=(0.0,), std=(1 / 255,), seed=0
     )
     return torch.cat([images for images, _ in found.epoch(1, clean=clean)])
 

@@ -12,14 +12,16 @@ from torch import nn
 
 from smidgen._storage.user_code import source_files
 from smidgen.config import Argument, Data, Experiment, Model, Optimizer, Train, read_experiment
+from smidgen.data import DatasetInfo, describe
 from smidgen.errors import ConfigError, ModelError
 from smidgen.models import build
 from smidgen.record import read_record
 from smidgen.report import read_run, write_report
 from smidgen.runs.check import check
+from smidgen.runs.options import RunOptions
 from smidgen.runs.predict import predict
-from smidgen.runs.run import Outcome, RunOptions, run
-from smidgen.runs.stages import prepare
+from smidgen.runs.prepare import prepare_network
+from smidgen.runs.run import RunResult, run
 
 IMAGE = (3, 12, 10)
 NET = """
@@ -78,10 +80,10 @@ def experiment(module: str, **args: Argument) -> Experiment:
 @pytest.fixture
 def trained(write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
     """Trains a module for an epoch, without a report; the run's folder."""
-    monkeypatch.setattr("smidgen.runs.run.write_report", lambda *_: None)
+    monkeypatch.setattr("smidgen.runs.train.write_report", lambda *_: None)
 
     def train(module: Path | str, **args: Argument) -> Path:
-        outcome: Outcome = run(
+        outcome: RunResult = run(
             experiment(f"{module}:Net", **args), RunOptions(out=tmp_path / "runs", threads=1)
         )
         assert outcome.folder is not None
@@ -134,7 +136,7 @@ def test_the_file_is_looked_for_beside_the_experiments(write: Write, tmp_path: P
     """
     read = read_experiment(write(text, "own/own.toml"))
     assert read.model.module == f"{tmp_path / 'own' / 'my_model.py'}:Net"
-    network, found = prepare(read)
+    network, found = prepare_network(read, describe(read.data))
     assert shapes(network) == [(3, 1, 3, 3), (10, 3)]
     assert found.num_params == 30 + 40
 
@@ -219,7 +221,8 @@ def test_a_run_keeps_the_code_that_it_was_trained_with(
     Image.new("L", (30, 30)).save(tmp_path / "black.png")
     [found] = predict(moved, [tmp_path / "black.png"])
     assert len(found.classes) == 10
-    again, _ = prepare(read_experiment(moved / "experiment.toml"))
+    moved_experiment = read_experiment(moved / "experiment.toml")
+    again, _ = prepare_network(moved_experiment, describe(moved_experiment.data))
     assert shapes(again) == [(3, 1, 3, 3), (10, 3)]
     assert not list(moved.rglob("__pycache__"))
 
@@ -391,4 +394,4 @@ def test_a_network_that_does_not_fit_the_data_says_both(
         f"def Net():\n    {text}\n"
     )
     with pytest.raises(ModelError, match=message):
-        prepare(experiment(f"{path}:Net"))
+        prepare_network(experiment(f"{path}:Net"), DatasetInfo((1, 28, 28), 10))

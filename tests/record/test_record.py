@@ -68,7 +68,7 @@ data = st.builds(
         {
             "seed": st.integers(),
             "command": st.text(),
-            "inexact": st.lists(st.text(), max_size=2).map(tuple),
+            "caveats": st.lists(st.text(), max_size=2).map(tuple),
             "data": data,
             "profile": st.from_type(Profile),
             "epochs": st.lists(epochs, max_size=3).map(tuple),

@@ -17,8 +17,8 @@ from smidgen.profiling import profile
 from smidgen.record import RunRecord
 from smidgen.report import write_report
 from smidgen.report.run_folder import RunFolder
-from smidgen.runs.diagnostics import MAPS, SAMPLES, diagnostics
-from smidgen.runs.stages import data_record
+from smidgen.runs.diagnostics import MAPS, SAMPLES, collect_diagnostics
+from smidgen.runs.prepare import data_record
 
 Shape = tuple[int, int, int]
 
@@ -77,7 +77,7 @@ def folder(record: RunRecord, place: Path, classes: tuple[str, ...], shape: Shap
     data = dataset(classes, shape)
     shown = {
         name: tensor.numpy()
-        for name, tensor in diagnostics(net, data, Augment(rotate=9), 0).items()
+        for name, tensor in collect_diagnostics(net, data, Augment(rotate=9), 0).items()
     }
     assert len(shown["samples"]) <= SAMPLES
     assert len(shown["maps"]) == MAPS

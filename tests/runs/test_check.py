@@ -8,14 +8,15 @@ import safetensors.torch
 import torch
 from forging import forge
 
-from smidgen.runs.check import Check, check
 from smidgen.config import Experiment, format_experiment
 from smidgen.data import Dataset
 from smidgen.errors import ModelError, RecordError
 from smidgen.record import RunRecord, format_epoch, read_record
-from smidgen.runs.run import RunOptions, run
+from smidgen.runs.check import CheckResult, check
+from smidgen.runs.options import RunOptions
+from smidgen.runs.run import run
 
-METRICS_DIFFER = "metrics.jsonl is not what the record says of the epochs"
+METRICS_DIFFER = "metrics.jsonl differs from the record's epochs"
 TOML_DIFFERS = "experiment.toml is not the record's experiment"
 
 
@@ -38,7 +39,7 @@ def edit(folder: Path, **changes: object) -> None:
     forge(folder, change)
 
 
-def names(found: Check) -> list[str]:
+def names(found: CheckResult) -> list[str]:
     return [line.partition(":")[0] for line in found.differences]
 
 
@@ -56,7 +57,7 @@ def test_an_untouched_run_passes(finished_folder: Path, record: RunRecord) -> No
         ({"test__score__accuracy": 0.99}, {"test accuracy"}),
         ({"test__score__loss": 0.01}, {"test loss"}),
         ({"test__num_images": 361}, {"test images"}),
-        ({"test__num_correct": 359}, {"right test images"}),
+        ({"test__num_correct": 359}, {"correct test images"}),
         ({"test__confusion__0": [36] * 10}, {"confusion matrix"}),
         ({"test_looks": 2}, {"looks at the test set"}),
         ({"profile__num_params": 7}, {"profile", "parameters"}),
@@ -66,10 +67,10 @@ def test_an_untouched_run_passes(finished_folder: Path, record: RunRecord) -> No
         ({"data__sha256": "0" * 64}, {"data's SHA-256", "data"}),
         ({"data__mean": [0.3]}, {"data"}),
         ({"data__num_test": 10_000}, {"data"}),
-        ({"verdict__limits__0__figure": 7}, {"verdict"}),
+        ({"verdict__limits__0__value": 7}, {"verdict"}),
         ({"verdict__limits": []}, {"verdict"}),
         ({"epochs": []}, {"epochs", "verdict", METRICS_DIFFER}),
-        ({"epochs__0__epoch": 2}, {"numbers of the epochs", METRICS_DIFFER}),
+        ({"epochs__0__epoch": 2}, {"epoch numbers", METRICS_DIFFER}),
         ({"epochs__1__train__loss": 0.01}, {METRICS_DIFFER}),
         ({"epochs__1__validation__accuracy": 0.99}, {METRICS_DIFFER}),
         (
@@ -151,7 +152,7 @@ def test_weights_that_say_the_same_in_other_bytes_are_noticed(spoilable: Path) -
         (lambda _: b"garbage" * 100, RecordError, "is damaged"),
         (rewrite(drop), RecordError, "holds the weights of another network"),
         (rewrite(widen), RecordError, "holds the weights of another network"),
-        (rewrite(ruin), ModelError, "loss on a set of 360 images is nan"),
+        (rewrite(ruin), ModelError, "loss on 360 images is nan"),
     ],
 )
 def test_weights_that_are_none_are_an_error(
@@ -191,7 +192,7 @@ def test_a_record_that_was_edited_says_so_and_is_looked_at_all_the_same(
     right = f'"num_correct": {record.test.num_correct}'
     path.write_text(path.read_text().replace(right, '"num_correct": 7'))
     found = check(spoilable)
-    assert names(found) == ["right test images", "run.json was changed after it was written"]
+    assert names(found) == ["correct test images", "run.json was edited"]
     assert not found.passed
 
 
@@ -199,7 +200,7 @@ def test_a_record_in_other_words_is_an_edited_one(spoilable: Path, record: RunRe
     path = spoilable / "run.json"
     path.write_text(path.read_text() + "\n")
     found = check(spoilable)
-    assert names(found) == ["run.json was changed after it was written"]
+    assert names(found) == ["run.json was edited"]
     assert found.record == record
 
 
@@ -256,7 +257,7 @@ def test_files_that_say_no_more_than_the_record_may_be_missing(spoilable: Path) 
 @pytest.fixture
 def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leaves the report out: drawing it takes longer than these trainings."""
-    monkeypatch.setattr("smidgen.runs.run.write_report", lambda *_: None)
+    monkeypatch.setattr("smidgen.runs.train.write_report", lambda *_: None)
 
 
 @pytest.mark.usefixtures("no_report")

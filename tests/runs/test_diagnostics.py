@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from smidgen.config import Augment
 from smidgen.data import normalize
-from smidgen.runs.diagnostics import MAPS, SAMPLES, WORST, diagnostics
+from smidgen.runs.diagnostics import MAPS, SAMPLES, WORST, collect_diagnostics
 
 if TYPE_CHECKING:
     from smidgen.data import Dataset
@@ -28,7 +28,7 @@ class Biased(nn.Module):
 @pytest.fixture(scope="module")
 def shown(digits: "Dataset") -> dict[str, Tensor]:
     torch.manual_seed(0)
-    return diagnostics(Biased(10), digits, Augment(rotate=20), seed=5)
+    return collect_diagnostics(Biased(10), digits, Augment(rotate=20), seed=5)
 
 
 def test_samples_come_evenly_from_all_classes(shown: dict[str, Tensor], digits: "Dataset") -> None:
@@ -58,7 +58,7 @@ def test_a_network_without_mistakes_or_convolutions_shows_none(digits: "Dataset"
             nearest = torch.cdist(x.flatten(1), known).argmin(1)
             return 20.0 * nn.functional.one_hot(digits.test.labels[nearest], 10).float()
 
-    shown = diagnostics(Oracle(), digits, Augment(), seed=0)
+    shown = collect_diagnostics(Oracle(), digits, Augment(), seed=0)
     assert len(shown["wrong"]) == 0
     assert "maps" not in shown
     assert torch.equal(shown["augmented"], shown["samples"])

@@ -12,9 +12,9 @@ from PIL import Image
 
 from smidgen.data import Dataset, normalize
 from smidgen.errors import DataError, RecordError
-from smidgen.runs.predict import as_digit, predict, read_grey
 from smidgen.record import RunRecord
 from smidgen.runs.load import restore
+from smidgen.runs.predict import as_digit, predict, read_grey
 
 Grey = NDArray[np.float32]
 
@@ -137,7 +137,9 @@ def test_the_heavier_end_is_nearer_to_the_centre() -> None:
 
 def test_the_grain_of_paper_is_no_drawing() -> None:
     rng = np.random.default_rng(0)
-    grayscale = np.full((90, 90), 0.8, dtype=np.float32) + rng.normal(0, 0.01, (90, 90)).astype("f4")
+    grayscale = np.full((90, 90), 0.8, dtype=np.float32) + rng.normal(0, 0.01, (90, 90)).astype(
+        "f4"
+    )
     grayscale[30:60, 40:50] = 0.2
     digit = as_digit(grayscale, 28, 28)
     assert np.flatnonzero(digit.any(1)).size == 20

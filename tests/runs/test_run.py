@@ -15,8 +15,8 @@ from typing import Any, NoReturn
 import pytest
 from PIL import Image
 
-from smidgen.runs import checkpointer, stages
-from smidgen.runs import run as module
+from smidgen._storage.files import held
+from smidgen.callbacks import Callback, RunInfo
 from smidgen.cli import main
 from smidgen.config import (
     Augment,
@@ -40,19 +40,22 @@ from smidgen.errors import (
     ModelError,
     SmidgenError,
 )
-from smidgen._storage.files import held
-from smidgen.callbacks import Listener
+from smidgen.evaluate import evaluate_split
 from smidgen.models import build
-from smidgen.runs.predict import predict
 from smidgen.record import Epoch, RunRecord, format_epoch, read_record, read_times
-from smidgen.runs.run import Outcome, RunOptions, find_stopped, resume, run
-from smidgen.training import State, unsupported_reason
+from smidgen.runs import checkpointer, prepare
+from smidgen.runs import run as module
+from smidgen.runs import train as entry
+from smidgen.runs.options import RunOptions
+from smidgen.runs.predict import predict
+from smidgen.runs.run import RunResult, find_interrupted, resume, run
+from smidgen.training import TrainState, unsupported_reason
 
 
 @pytest.fixture
 def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leaves the report out: drawing it takes longer than these trainings."""
-    monkeypatch.setattr(module, "write_report", lambda *_: None)
+    """Leave out the report: drawing it takes longer than this training."""
+    monkeypatch.setattr(entry, "write_report", lambda *_: None)
 
 
 EXACT = ("weights.safetensors", "metrics.jsonl", "run.json", "diagnostics.safetensors")
@@ -63,9 +66,23 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in (*EXACT, "experiment.toml")}
 
 
-def interrupt(*_: object) -> NoReturn:
-    """A listener that has had enough."""
-    raise KeyboardInterrupt
+class Recorder(Callback):
+    """Remembers its calls; interrupts the run after epoch `stop_after`."""
+
+    def __init__(self, stop_after: int = 0) -> None:
+        self.stop_after = stop_after
+        self.messages: list[str] = []
+        self.completed: list[int] = []
+
+    def on_message(self, text: str) -> None:
+        self.messages.append(text)
+
+    def on_train_start(self, run: RunInfo) -> None:
+        self.completed = [epoch.epoch for epoch, _ in run.completed]
+
+    def on_epoch_end(self, epoch: Epoch, seconds: float, capture: Callable[[], TrainState]) -> None:
+        if epoch.epoch == self.stop_after:
+            raise KeyboardInterrupt
 
 
 def files(folder: Path) -> set[str]:
@@ -79,7 +96,7 @@ def quick(tiny: Experiment, **changes: Any) -> Experiment:
     return replace(tiny, budget=Budget(), train=train, data=data)
 
 
-def test_the_folder_holds_what_came_of_it(finished: Outcome) -> None:
+def test_the_folder_holds_what_came_of_it(finished: RunResult) -> None:
     assert finished.folder is not None
     assert finished.folder.parts[-2:] == ("tiny", "seed-3")
     kept = {"experiment.toml", "run.json", "metrics.jsonl", "weights.safetensors", "report.md"}
@@ -88,7 +105,7 @@ def test_the_folder_holds_what_came_of_it(finished: Outcome) -> None:
 
 
 def test_the_record_says_what_was_done(
-    finished: Outcome, finished_folder: Path, record: RunRecord, tiny: Experiment, digits: Dataset
+    finished: RunResult, finished_folder: Path, record: RunRecord, tiny: Experiment, digits: Dataset
 ) -> None:
     assert record.experiment == tiny == read_experiment(finished_folder / "experiment.toml")
     assert (record.seed, len(record.epochs), record.test_looks) == (3, 2, 1)
@@ -130,7 +147,9 @@ def test_the_command_in_the_record_repeats_it(
 def test_the_command_says_on_what_it_ran_and_tells_no_path(
     tiny: Experiment, digits: Dataset, tmp_path: Path
 ) -> None:
-    where = RunOptions(seed=7, device="cpu", data_dir=tmp_path, skip_bad=True, out=tmp_path, threads=1)
+    where = RunOptions(
+        seed=7, device="cpu", data_dir=tmp_path, skip_bad=True, out=tmp_path, threads=1
+    )
     found = run(quick(tiny), where, dataset=digits).record
     assert found is not None
     start, end = "smidgen train experiment.toml --seed 7 --threads 1 --backend eager", "--skip-bad"
@@ -188,13 +207,13 @@ def test_looks_at_the_test_set_are_counted(
     tiny: Experiment, digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks = []
-    score = stages.score
+    score = evaluate_split
 
     def counted(network: Any, data: Dataset, part: Any) -> Any:
         looks.append(part is data.test)
         return score(network, data, part)
 
-    monkeypatch.setattr(module, "score", counted)
+    monkeypatch.setattr(module, "evaluate_split", counted)
     where = RunOptions(out=tmp_path, threads=1)
     run(tiny, where, dataset=digits)
     assert looks == [False, False, True]
@@ -221,7 +240,7 @@ def test_an_interrupted_run_leaves_its_metrics_and_no_record(
 ) -> None:
     folder = tmp_path / "tiny" / "seed-0"
     with pytest.raises(Interrupted) as stopped:
-        run(tiny, RunOptions(out=tmp_path, threads=1), Listener(epoch=interrupt), digits)
+        run(tiny, RunOptions(out=tmp_path, threads=1), [Recorder(stop_after=1)], digits)
     assert (stopped.value.signal, stopped.value.folder) == (signal.SIGINT, folder)
     assert files(folder) == {"experiment.toml", "metrics.jsonl", "last.checkpoint"}
     (line,) = (folder / "metrics.jsonl").read_text().splitlines()
@@ -255,7 +274,6 @@ def test_a_full_disk_leaves_no_half_file(
     assert name not in left
     assert not left & {"run.json", "report.md"}
     assert not [file for file in left if file.startswith(".")]
-    monkeypatch.setattr(module, "write_report", lambda *_: None)
     assert resume(folder).record == read_record(folder)  # once there is space again
 
 
@@ -266,14 +284,14 @@ def test_a_network_that_becomes_useless_in_its_last_step_is_noticed(
     experiment = quick(tiny, batch_size=2000)
     optimizer = replace(experiment.train.optimizer, lr=1e30)
     experiment = replace(experiment, train=replace(experiment.train, optimizer=optimizer))
-    with pytest.raises(ModelError, match=r"loss on a set of 300 images is nan"):
+    with pytest.raises(ModelError, match=r"loss on 300 images is nan"):
         run(experiment, RunOptions(out=tmp_path, threads=1), dataset=digits)
     left = files(tmp_path / "tiny" / "seed-0")
     assert left == {"experiment.toml", "metrics.jsonl", "last.checkpoint"}
 
 
 @pytest.mark.parametrize(
-    ("where", "message"),
+    ("options", "message"),
     [
         ({"seed": -1}, r"--seed is -1; it must be from 0 to 2\^63 - 1"),
         ({"seed": 2**63}, "--seed is 9223372036854775808"),
@@ -283,9 +301,9 @@ def test_a_network_that_becomes_useless_in_its_last_step_is_noticed(
         ({"checkpoint_seconds": math.nan}, "--checkpoint-seconds is nan"),
     ],
 )
-def test_where_checks_itself(where: dict[str, int], message: str) -> None:
+def test_options_out_of_range_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        RunOptions(**where)  # type: ignore[arg-type]
+        RunOptions(**options)
 
 
 @pytest.mark.usefixtures("no_report")
@@ -317,7 +335,7 @@ def test_a_network_that_does_not_fit_its_classes_is_an_error(
     from torch import nn
 
     wide = nn.Sequential(nn.Flatten(), nn.Linear(784, 11))
-    monkeypatch.setattr(stages, "build", lambda *_: wide)
+    monkeypatch.setattr(prepare, "build", lambda *_: wide)
     with pytest.raises(ModelError, match=r"returns \(batch, 11\); it must return \(batch, 10\)"):
         run(tiny, RunOptions(out=tmp_path / "runs"))
     assert not (tmp_path / "runs").exists()
@@ -411,11 +429,11 @@ def stop(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
         looks = []
 
         class Stopping(checkpointer.Checkpointer):
-            def step(self, state: Callable[[], State], ended: bool) -> None:
-                looks.append(ended)
+            def _checkpoint(self, capture: Callable[[], TrainState], due: bool) -> None:
+                looks.append(due)
                 if len(looks) == look:
                     os.kill(os.getpid(), number)
-                super().step(state, ended)
+                super()._checkpoint(capture, due)
 
         monkeypatch.setattr(module, "Checkpointer", Stopping)
 
@@ -452,7 +470,7 @@ def test_a_run_that_goes_on_becomes_what_it_would_have_been(
     outcome = resume(folder)
     assert contents(folder) == expected
     assert outcome.record == read_record(folder)
-    assert outcome.record.inexact == ()
+    assert outcome.record.caveats == ()
     assert not [name for name in files(folder) if name.endswith((".checkpoint", ".part"))]
     times = read_times(folder)
     assert times is not None
@@ -485,25 +503,20 @@ def test_a_run_can_be_stopped_at_every_step(tiny: Experiment, tmp_path: Path, st
 def test_an_interruption_from_anywhere_goes_on_from_the_last_checkpoint(
     tiny: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, often: bool
 ) -> None:
-    def at(epoch: Epoch, _: float) -> None:
-        if epoch.epoch == number:
-            raise KeyboardInterrupt
-
     if often:
-        monkeypatch.setattr(checkpointer, "SHARE", 1e9)
+        monkeypatch.setattr(checkpointer, "MAX_SHARE", 1e9)
     experiment = altered(tiny, tmp_path)
     expected = whole(experiment, tmp_path)
     where = RunOptions(out=tmp_path, threads=1, checkpoint_seconds=0 if often else 30)
     with pytest.raises(Interrupted):
-        run(experiment, where, Listener(epoch=at))
-    told: list[str] = []
-    past: list[int] = []
-    tell = Listener(note=told.append, past=lambda epoch, _: past.append(epoch.epoch))
-    resume(tmp_path / "tiny" / "seed-0", tell)
+        run(experiment, where, [Recorder(stop_after=number)])
+    recorder = Recorder()
+    resume(tmp_path / "tiny" / "seed-0", [recorder])
     assert contents(tmp_path / "tiny" / "seed-0") == expected
-    assert past == list(range(1, number))
-    batch = 4 if often else 0
-    assert told == [f"goes on in epoch {number}, after batch {batch}"]
+    # the second checkpoint of a run this short waits, unless it may take any share of the time
+    epoch = number + 1 if often else 2
+    assert recorder.completed == list(range(1, epoch))
+    assert recorder.messages == [f"resuming in epoch {epoch}, after batch 0"]
 
 
 @pytest.fixture
@@ -523,9 +536,9 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
     path = stopped / "last.checkpoint"
     path.write_bytes(path.read_bytes()[:-1])
     (stopped / ".run.json.abc.part").touch()
-    told: list[str] = []
-    resume(stopped, Listener(note=told.append))
-    assert told[1].startswith(f"{path} is damaged")
+    recorder = Recorder()
+    resume(stopped, [recorder])
+    assert recorder.messages[1].startswith(f"{path} is damaged")
     assert contents(stopped) == whole(altered(tiny, tmp_path), tmp_path)
     assert not (stopped / ".run.json.abc.part").exists()
 
@@ -537,7 +550,7 @@ def test_without_a_whole_checkpoint_nothing_goes_on(stopped: Path) -> None:
         resume(stopped)
     for path in stopped.glob("*.checkpoint"):
         path.unlink()
-    with pytest.raises(CheckpointError, match="holds no checkpoint to go on from"):
+    with pytest.raises(CheckpointError, match="has no checkpoint to resume from"):
         resume(stopped)
 
 
@@ -545,11 +558,11 @@ def test_other_threads_are_said_in_record_and_report(
     stopped: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("smidgen.report.run_page.sections_of", lambda _: [])
-    told: list[str] = []
-    outcome = resume(stopped, Listener(note=told.append), threads=2)
+    recorder = Recorder()
+    outcome = entry.resume(stopped, [recorder], threads=2)
     said = "Resumed in epoch 2, after batch 2, with threads 2 instead of 1: not exact."
     assert outcome.record is not None
-    assert outcome.record.inexact == (said,) == tuple(told[1:])
+    assert outcome.record.caveats == (said,) == tuple(recorder.messages[1:])
     assert outcome.record.environment.threads == 2
     assert f"with 1 stop in between. {said} " in (stopped / "report.md").read_text()
 
@@ -559,7 +572,7 @@ def test_other_data_are_refused(
 ) -> None:
     other = replace(digits, sha256="0" * 64)
     monkeypatch.setattr(module, "load", lambda *_, **__: other)
-    with pytest.raises(DataError, match=r"is not the data that the run in .* began with"):
+    with pytest.raises(DataError, match=r"is not the data that the run in .* started with"):
         resume(stopped)
     assert "last.checkpoint" in files(stopped)
 
@@ -572,7 +585,7 @@ def test_an_edited_experiment_is_refused_and_other_words_about_it_are_not(
     path = stopped / "experiment.toml"
     longer = replace(experiment, train=replace(experiment.train, epochs=3))
     path.write_text(format_experiment(longer))
-    with pytest.raises(CheckpointError, match=r"experiment.toml was changed since the run began"):
+    with pytest.raises(CheckpointError, match=r"experiment.toml has changed since the run started"):
         resume(stopped)
     path.write_text(format_experiment(replace(experiment, analysis="It learns.")))
     outcome = resume(stopped)
@@ -585,7 +598,9 @@ def test_an_edited_experiment_is_refused_and_other_words_about_it_are_not(
 def test_a_run_goes_on_in_the_form_that_it_began_in(
     tiny: Experiment, tmp_path: Path, stop: Stop, backend: str
 ) -> None:
-    if (reason := unsupported_reason(backend, build(tiny.model, (1, 28, 28), 10), (1, 28, 28))) is not None:
+    if (
+        reason := unsupported_reason(backend, build(tiny.model, (1, 28, 28), 10), (1, 28, 28))
+    ) is not None:
         pytest.skip(reason)
     experiment = altered(tiny, tmp_path)
     where = RunOptions(out=tmp_path, threads=1, backend=backend)
@@ -602,7 +617,7 @@ def test_a_run_goes_on_in_the_form_that_it_began_in(
     assert outcome.record is not None
     assert outcome.record.environment.backend == backend
     assert f"--backend {backend}" in outcome.record.command
-    assert outcome.record.inexact == ()
+    assert outcome.record.caveats == ()
 
 
 @pytest.mark.usefixtures("no_report")
@@ -617,7 +632,7 @@ def test_a_form_that_is_gone_is_said(
     monkeypatch.setattr(module, "unsupported_reason", lambda *_: "it is gone")
     outcome = resume(stopped.value.folder)
     assert outcome.record is not None
-    (said,) = outcome.record.inexact
+    (said,) = outcome.record.caveats
     assert "backend eager instead of channels-last" in said
 
 
@@ -642,7 +657,7 @@ def test_code_of_one_s_own_that_was_edited_is_refused(
     path.write_text(original.replace(old, new))
     stop(0, 0)
     assert folder is not None
-    with pytest.raises(CheckpointError, match="was changed since the run began"):
+    with pytest.raises(CheckpointError, match="has changed since the run started"):
         resume(folder)
     path.write_text(original)
     assert resume(folder).record is not None
@@ -652,7 +667,7 @@ def test_a_finished_run_is_given_as_it_is(spoilable: Path, record: RunRecord) ->
     before = contents(spoilable)
     (spoilable / "last.checkpoint").touch()  # it was killed just before its end
     outcome = resume(spoilable)
-    assert outcome == Outcome(verdict=record.verdict, folder=spoilable, record=record)
+    assert outcome == RunResult(verdict=record.verdict, folder=spoilable, record=record)
     assert contents(spoilable) == before
     assert "last.checkpoint" not in files(spoilable)
 
@@ -662,7 +677,7 @@ def test_a_report_that_is_missing_is_written(
 ) -> None:
     monkeypatch.setattr("smidgen.report.run_page.sections_of", lambda _: [])
     (spoilable / "report.html").unlink()
-    resume(spoilable)
+    entry.resume(spoilable)
     assert "report.html" in files(spoilable)
 
 
@@ -684,11 +699,18 @@ def test_a_run_that_another_process_is_at_work_on_is_refused(
 def test_a_run_is_held_until_it_ends(tiny: Experiment, digits: Dataset, tmp_path: Path) -> None:
     folder = tmp_path / "tiny" / "seed-0"
 
-    def look(*_: object) -> None:
-        with pytest.raises(BusyError):
-            resume(folder)
+    class Intruder(Callback):
+        def on_train_start(self, run: RunInfo) -> None:
+            with pytest.raises(BusyError):
+                resume(folder)
 
-    run(quick(tiny), RunOptions(out=tmp_path, threads=1), Listener(ready=look, epoch=look), digits)
+        def on_epoch_end(
+            self, epoch: Epoch, seconds: float, capture: Callable[[], TrainState]
+        ) -> None:
+            with pytest.raises(BusyError):
+                resume(folder)
+
+    run(quick(tiny), RunOptions(out=tmp_path, threads=1), [Intruder()], digits)
     assert resume(folder).folder == folder
 
 
@@ -697,15 +719,15 @@ def test_a_stopped_run_is_found_by_its_experiment_and_seed(
 ) -> None:
     experiment = altered(tiny, tmp_path)
     where = RunOptions(out=tmp_path, threads=1)
-    assert find_stopped(experiment, where) == stopped
-    assert find_stopped(experiment, replace(where, seed=1)) is None
-    assert find_stopped(experiment, replace(where, out=tmp_path / "none")) is None
-    assert find_stopped(replace(experiment, budget=tiny.budget), where) is None
+    assert find_interrupted(experiment, where) == stopped
+    assert find_interrupted(experiment, replace(where, seed=1)) is None
+    assert find_interrupted(experiment, replace(where, out=tmp_path / "none")) is None
+    assert find_interrupted(replace(experiment, budget=tiny.budget), where) is None
     with held(stopped):
-        assert find_stopped(experiment, where) is None
+        assert find_interrupted(experiment, where) is None
     for path in stopped.glob("*.checkpoint"):
         path.unlink()
-    assert find_stopped(experiment, where) is None
+    assert find_interrupted(experiment, where) is None
 
 
 @pytest.mark.usefixtures("no_report")
@@ -728,7 +750,7 @@ def test_quickstart_goes_on_by_itself(
     stop(0, 0)
     assert main(words) == 0
     out = capsys.readouterr().out
-    assert "note: goes on in epoch 2, after batch 2\n" in out
+    assert "note: resuming in epoch 2, after batch 2\n" in out
     assert [line.split()[0] for line in out.splitlines() if line.startswith("   ")] == [
         "1/2",
         "2/2",

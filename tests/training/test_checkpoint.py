@@ -44,7 +44,7 @@ def checkpoint(record: RunRecord) -> Checkpoint:
         times=Times(
             started="2026-01-01T00:00:00+00:00", epoch_seconds=(1.5,), train_seconds=2.25, stops=3
         ),
-        inexact=("Resumed.",),
+        caveats=("Resumed.",),
         epoch=2,
         batch=17,
         seconds=0.75,
@@ -55,7 +55,7 @@ def checkpoint(record: RunRecord) -> Checkpoint:
 @pytest.fixture
 def small(checkpoint: Checkpoint) -> Checkpoint:
     """The same with less in it."""
-    return replace(checkpoint, epochs=(), inexact=(), times=Times(started=""))
+    return replace(checkpoint, epochs=(), caveats=(), times=Times(started=""))
 
 
 def test_the_ends_of_what_makes_sense_are_inside(small: Checkpoint) -> None:
@@ -79,7 +79,7 @@ def test_the_ends_of_what_makes_sense_are_inside(small: Checkpoint) -> None:
 def test_a_place_that_makes_no_sense_is_refused(small: Checkpoint, change: dict[str, Any]) -> None:
     if "threads" in change:
         change = {"environment": replace(small.environment, **change)}
-    with pytest.raises(ValueError, match=r"^its seed, threads or place make no sense$"):
+    with pytest.raises(ValueError, match=r"^its seed, threads or position are out of range$"):
         replace(small, **change)
 
 
@@ -106,7 +106,7 @@ def test_what_was_saved_is_loaded(tmp_path: Path, checkpoint: Checkpoint) -> Non
 
 REQUIRED = (
     *("experiment", "seed", "device", "data_dir", "skip_bad", "code_sha256"),
-    *("data", "environment", "times", "inexact"),
+    *("data", "environment", "times", "caveats"),
 )
 
 
@@ -185,7 +185,7 @@ def test_a_run_that_is_done_needs_none(tmp_path: Path, checkpoint: Checkpoint) -
 
 @pytest.mark.parametrize("folder", [".", "none"])
 def test_without_one_there_is_nothing_to_go_on_from(tmp_path: Path, folder: str) -> None:
-    with pytest.raises(CheckpointError, match="holds no checkpoint to go on from"):
+    with pytest.raises(CheckpointError, match="has no checkpoint to resume from"):
         load_checkpoint(tmp_path / folder)
 
 
@@ -252,7 +252,7 @@ def test_two_damaged_ones_are_an_error_that_names_both(
         path = tmp_path / name
         path.write_bytes(change(path.read_bytes()))
     with pytest.raises(
-        CheckpointError, match=r"last\.checkpoint is .*says\. /.*previous\.checkpoint is "
+        CheckpointError, match=r"last\.checkpoint is .*states\. /.*previous\.checkpoint is "
     ):
         load_checkpoint(tmp_path)
 
@@ -274,7 +274,7 @@ def test_a_pickle_is_never_opened(tmp_path: Path) -> None:
             return (Path.touch, (tmp_path / "sprung",))
 
     (tmp_path / "last.checkpoint").write_bytes(dressed(pickle.dumps(Trap())))
-    with pytest.raises(CheckpointError, match=r"last.checkpoint is no checkpoint of this smidgen"):
+    with pytest.raises(CheckpointError, match=r"last.checkpoint is not a checkpoint of"):
         load_checkpoint(tmp_path)
     assert not (tmp_path / "sprung").exists()
 
@@ -305,7 +305,7 @@ def with_header(header: dict[str, str] | None) -> bytes:
     ],
 )
 def test_a_right_digest_of_something_else_is_refused(header: dict[str, str] | None) -> None:
-    with pytest.raises(CheckpointError, match="is no checkpoint of this smidgen: "):
+    with pytest.raises(CheckpointError, match="is not a checkpoint of this version of smidgen: "):
         decode_checkpoint(with_header(header))
 
 
@@ -325,7 +325,7 @@ def test_a_right_digest_of_a_wrong_content_is_refused(
 ) -> None:
     plain = json.loads(json.dumps(to_plain(checkpoint)))
     change(plain)
-    with pytest.raises(CheckpointError, match=f"is no checkpoint of this smidgen: .*{message}"):
+    with pytest.raises(CheckpointError, match=f"is not a checkpoint of .*: .*{message}"):
         decode_checkpoint(with_header({"checkpoint": json.dumps(plain)}))
 
 

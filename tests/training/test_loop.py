@@ -1,8 +1,8 @@
 import math
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +11,14 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from smidgen.callbacks import Callback, Progress
 from smidgen.config import Augment, Average, Optimizer, Schedule, Train
 from smidgen.data import Dataset, TrainLoader, TrainSplit, normalize
 from smidgen.errors import CheckpointError, ModelError
 from smidgen.evaluate import evaluate
 from smidgen.models.chain import build_chain
 from smidgen.record import Epoch, Score
-from smidgen.training import Progress, State, Watch, train
+from smidgen.training import TrainState, forward_with, train
 from smidgen.training.schedule import rate
 
 PLAIN = Train(epochs=1, batch_size=32, optimizer=Optimizer(name="sgd", lr=0.05))
@@ -39,32 +40,33 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@dataclass
-class Seen:
-    """What a watch was told."""
+class Seen(Callback):
+    """Remembers every call, and every network that was to be evaluated."""
 
-    progress: list[Progress] = field(default_factory=list)
-    epochs: list[Epoch] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
-    steps: list[bool] = field(default_factory=list)
-    scored: list[nn.Module] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.progress: list[Progress] = []
+        self.epochs: list[Epoch] = []
+        self.seconds: list[float] = []
+        self.calls: list[str] = []
+        self.evaluated: list[nn.Module] = []
+        self.states: list[TrainState] = []
 
-    def watch(self) -> Watch:
-        def validate(network: nn.Module) -> Score | None:
-            self.scored.append(network)
-            return None
+    def on_progress(self, progress: Progress) -> None:
+        self.progress.append(progress)
 
-        def epoch(epoch: Epoch, seconds: float) -> None:
-            self.epochs.append(epoch)
-            self.seconds.append(seconds)
+    def on_step_end(self, capture: Callable[[], TrainState]) -> None:
+        self.calls.append("step")
+        self.states.append(copied(capture()))
 
-        return Watch(
-            batch=self.progress.append,
-            epoch=epoch,
-            validate=validate,
-            test=lambda _: None,
-            step=lambda _, ended: self.steps.append(ended),
-        )
+    def on_epoch_end(self, epoch: Epoch, seconds: float, capture: Callable[[], TrainState]) -> None:
+        self.calls.append("epoch")
+        self.epochs.append(epoch)
+        self.seconds.append(seconds)
+        self.states.append(copied(capture()))
+
+    def evaluate(self, network: nn.Module) -> tuple[Score | None, Score | None]:
+        self.evaluated.append(network)
+        return None, None
 
 
 def small() -> nn.Module:
@@ -80,18 +82,28 @@ def learn(
     network: nn.Module | None = None,
     augment: Augment | None = None,
     seed: int = 0,
-    watch: Watch | None = None,
-    start: State | None = None,
+    seen: Seen | None = None,
+    start: TrainState | None = None,
 ) -> tuple[nn.Module, tuple[Epoch, ...]]:
     batches = TrainLoader(
-        part=TrainSplit(data.train.images[:images], data.train.labels[:images]),
+        split=TrainSplit(data.train.images[:images], data.train.labels[:images]),
         batch_size=settings.batch_size,
         augment=augment or Augment(),
         mean=data.mean,
         std=data.std,
         seed=seed,
     )
-    return train(network or small(), batches, settings, watch or Seen().watch(), start)
+    network, seen = network or small(), seen or Seen()
+    bfloat16 = settings.precision == "bfloat16"
+    return train(
+        network,
+        batches,
+        settings,
+        forward=forward_with("eager", network, data.image_shape, bfloat16),
+        evaluate=seen.evaluate,
+        callback=seen,
+        start=start,
+    )
 
 
 def weights(network: nn.Module) -> bytes:
@@ -168,8 +180,8 @@ def test_the_last_epochs_see_clean_images(
 def test_a_loss_that_is_no_number_stops_the_run(digits: Dataset) -> None:
     wild = replace(PLAIN, epochs=3, optimizer=Optimizer(name="sgd", lr=1e30))
     seen = Seen()
-    with pytest.raises(ModelError, match=r"the loss became nan in epoch 1, by batch \d+; a lower"):
-        learn(digits, wild, watch=seen.watch())
+    with pytest.raises(ModelError, match=r"became nan in epoch 1, by batch \d+; try a lower"):
+        learn(digits, wild, seen=seen)
     assert seen.epochs == []
 
 
@@ -225,39 +237,40 @@ def test_what_is_scored_and_returned_is_the_network_that_counts(
     digits: Dataset, average: Average
 ) -> None:
     network, seen = small(), Seen()
-    result, _ = learn(digits, replace(FULL, average=average), network=network, watch=seen.watch())
+    result, _ = learn(digits, replace(FULL, average=average), network=network, seen=seen)
     assert (result is network) is (average.name == "none")
-    assert seen.scored == [result, result]
+    assert seen.evaluated == [result, result]
     assert not result.training
 
 
-def test_the_watch_is_told(digits: Dataset) -> None:
+def test_callbacks_are_called_in_order(digits: Dataset) -> None:
     seen = Seen()
     settings = replace(FULL, batch_size=24)
-    _, epochs = learn(digits, settings, images=100, watch=seen.watch())  # 5 batches of 20
+    _, epochs = learn(digits, settings, images=100, seen=seen)  # 5 batches of 20
     assert seen.epochs == list(epochs)
     assert [epoch.epoch for epoch in epochs] == [1, 2]
     last = [p for p in seen.progress if p.batch == p.num_batches]
     assert [(p.epoch, p.num_batches) for p in last] == [(1, 5), (2, 5)]
-    assert [p.running for p in last] == [epoch.train for epoch in epochs]
+    assert [Score(loss=p.loss, accuracy=p.accuracy) for p in last] == [
+        epoch.train for epoch in epochs
+    ]
     assert all(p.images_per_second > 0 for p in seen.progress)
     ends = [rate(settings.schedule, 0.05, step, 10, 5) for step in (4, 9)]
     assert [epoch.lr for epoch in epochs] == ends
     assert all(epoch.validation is None for epoch in epochs)
     assert all(seconds > 0 for seconds in seen.seconds)
-    assert seen.steps == ([False] * 5 + [True]) * 2
+    assert seen.calls == (["step"] * 5 + ["epoch"]) * 2
 
 
-def copied(state: State) -> State:
+def copied(state: TrainState) -> TrainState:
     return replace(state, tensors={name: t.clone() for name, t in state.tensors.items()})
 
 
-def states_of(data: Dataset, settings: Train) -> tuple[list[State], bytes, tuple[Epoch, ...]]:
+def states_of(data: Dataset, settings: Train) -> tuple[list[TrainState], bytes, tuple[Epoch, ...]]:
     """Every state of a training of 4 batches an epoch, and what comes of it."""
-    states: list[State] = []
-    watch = replace(Seen().watch(), step=lambda state, _: states.append(copied(state())))
-    network, epochs = learn(data, settings, images=100, augment=MOVED, watch=watch)
-    return states, weights(network), epochs
+    seen = Seen()
+    network, epochs = learn(data, settings, images=100, augment=MOVED, seen=seen)
+    return seen.states, weights(network), epochs
 
 
 @pytest.mark.parametrize(
@@ -303,25 +316,25 @@ def test_a_state_of_another_training_is_refused(digits: Dataset) -> None:
         learn(digits, PLAIN, network=build_chain("5,s2 8,s2 G", (1, 28, 28), 10), start=states[0])
 
 
-def test_a_batch_of_one_value_is_an_error_that_can_be_mended(digits: Dataset) -> None:
+def test_a_batch_too_small_for_batch_norm_is_a_model_error(digits: Dataset) -> None:
     network = build_chain("4,k28 G", (1, 28, 28), 10)
-    with pytest.raises(ModelError, match=r"cannot learn from a batch of 1: .* train.batch_size"):
+    with pytest.raises(ModelError, match=r"on a batch of 1 .* increase train.batch_size"):
         learn(digits, replace(PLAIN, batch_size=1), images=4, network=network)
 
 
 if TYPE_CHECKING:
 
-    def _no_test_part_is_learnt_from(data: Dataset, network: nn.Module, watch: Watch) -> None:
+    def _no_test_part_is_learnt_from(data: Dataset, network: nn.Module) -> None:
         # mypy runs on this file and refuses an ignore without need: that is the test.
         batches = TrainLoader(
-            part=data.test,  # type: ignore[arg-type]
+            split=data.test,  # type: ignore[arg-type]
             batch_size=1,
             augment=Augment(),
             mean=(0.5,),
             std=(0.5,),
             seed=0,
         )
-        train(network, batches, PLAIN, watch)
+        train(network, batches, PLAIN)
 
 
 @pytest.mark.slow
@@ -332,8 +345,8 @@ from smidgen.data import Dataset, TrainLoader
 
 def wrong(data: Dataset) -> None:
     plain, mean, std = Augment(), data.mean, data.std
-    TrainLoader(part=data.train, batch_size=1, augment=plain, mean=mean, std=std, seed=0)
-    TrainLoader(part=data.test, batch_size=1, augment=plain, mean=mean, std=std, seed=0)
+    TrainLoader(split=data.train, batch_size=1, augment=plain, mean=mean, std=std, seed=0)
+    TrainLoader(split=data.test, batch_size=1, augment=plain, mean=mean, std=std, seed=0)
 """
     path = tmp_path / "wrong.py"
     path.write_text(program)

@@ -7,12 +7,16 @@ from typing import Any
 
 import pytest
 
-from smidgen.callbacks import Listener, together
-from smidgen.config import Experiment, format_experiment
-from smidgen.data import Dataset
+from smidgen.callbacks import Callback, CallbackList, Progress, RunInfo
+from smidgen.config import Experiment
 from smidgen.errors import ConfigError
-from smidgen.record import EXPERIMENT, Epoch, RunRecord, Score
-from smidgen.training.tracking import TensorBoardSink, TrackioSink, figures, tracked
+from smidgen.record import Epoch, RunRecord, Score
+from smidgen.training.tracking import (
+    TensorBoardCallback,
+    TrackioCallback,
+    epoch_metrics,
+    make_trackers,
+)
 
 FIRST = Epoch(
     epoch=1,
@@ -21,7 +25,7 @@ FIRST = Epoch(
     test=None,
     lr=0.125,
 )
-FIGURES = {
+METRICS = {
     "loss/train": 0.5,
     "accuracy/train": 0.75,
     "loss/validation": 0.25,
@@ -32,40 +36,87 @@ FIGURES = {
 
 
 @pytest.fixture
-def folder(tmp_path: Path, tiny: Experiment) -> Path:
-    """A run's folder as it is when the run begins."""
+def run(tmp_path: Path, tiny: Experiment, record: RunRecord) -> RunInfo:
+    """A run that is about to train."""
     folder = tmp_path / "tiny" / "seed-3"
     folder.mkdir(parents=True)
-    (folder / EXPERIMENT).write_text(format_experiment(tiny), encoding="utf-8")
-    return folder
+    return RunInfo(
+        folder=folder,
+        experiment=tiny,
+        seed=3,
+        data=record.data,
+        profile=record.profile,
+        environment=record.environment,
+    )
 
 
-def test_what_was_not_scored_has_no_figure() -> None:
-    assert figures(FIRST, 2.0) == FIGURES
+def unused() -> Any:
+    raise AssertionError
 
 
-def test_all_listeners_are_told_in_their_order(
-    digits: Dataset, record: RunRecord, tmp_path: Path
+def train(callback: Callback, run: RunInfo) -> None:
+    """Call `callback` as a run of one epoch does."""
+    callback.on_train_start(run)
+    callback.on_epoch_end(FIRST, 2.0, unused)
+    callback.on_train_end(None)
+
+
+def test_a_split_that_was_not_scored_has_no_metrics() -> None:
+    assert epoch_metrics(FIRST, 2.0) == METRICS
+
+
+class Named(Callback):
+    def __init__(self, name: str, calls: list[tuple[str, object]]) -> None:
+        self.name, self.calls = name, calls
+
+    def on_message(self, text: str) -> None:
+        self.calls.append((self.name, text))
+
+    def on_train_start(self, run: RunInfo) -> None:
+        self.calls.append((self.name, run))
+
+    def on_step_end(self, capture: Any) -> None:
+        self.calls.append((self.name, capture))
+
+    def on_progress(self, progress: Progress) -> None:
+        self.calls.append((self.name, progress))
+
+    def on_epoch_end(self, epoch: Epoch, seconds: float, capture: Any) -> None:
+        self.calls.append((self.name, (epoch, seconds, capture)))
+
+    def on_train_end(self, record: RunRecord | None) -> None:
+        self.calls.append((self.name, record))
+        if self.name == "fails":
+            raise KeyboardInterrupt
+
+
+def test_all_callbacks_are_called_in_order_and_ended_in_reverse(
+    run: RunInfo, record: RunRecord
 ) -> None:
-    told: list[tuple[str, object]] = []
+    calls: list[tuple[str, object]] = []
+    progress = Progress(
+        epoch=1, batch=1, num_batches=2, loss=1.0, accuracy=0.5, images_per_second=9.0
+    )
+    both = CallbackList([Named("a", calls), Named("b", calls)])
+    both.on_message("a sentence")
+    both.on_train_start(run)
+    both.on_step_end(unused)
+    both.on_progress(progress)
+    both.on_epoch_end(FIRST, 2.0, unused)
+    both.on_train_end(record)
+    arguments = ("a sentence", run, unused, progress, (FIRST, 2.0, unused))
+    assert calls == [
+        *((name, argument) for argument in arguments for name in "ab"),
+        *(("b", record), ("a", record)),
+    ]
 
-    def named(name: str) -> Listener:
-        return Listener(
-            ready=lambda _, __, folder: told.append((name, folder)),
-            note=lambda text: told.append((name, text)),
-            past=lambda epoch, seconds: told.append((name, (epoch, seconds))),
-            batch=lambda progress: told.append((name, progress)),
-            epoch=lambda epoch, seconds: told.append((name, seconds)),
-        )
 
-    both = together(named("a"), named("b"))
-    both.ready(digits, record.profile, tmp_path)
-    both.note("a sentence")
-    both.past(FIRST, 2.0)
-    both.batch("progress")  # type: ignore[arg-type]
-    both.epoch(FIRST, 3.0)
-    whats = (tmp_path, "a sentence", (FIRST, 2.0), "progress", 3.0)
-    assert told == [(n, what) for what in whats for n in "ab"]
+def test_a_callback_that_fails_at_the_end_does_not_stop_the_others() -> None:
+    calls: list[tuple[str, object]] = []
+    names = ("a", "fails", "b")
+    with pytest.raises(KeyboardInterrupt):
+        CallbackList([Named(name, calls) for name in names]).on_train_end(None)
+    assert [name for name, _ in calls] == ["b", "fails", "a"]
 
 
 @pytest.mark.parametrize(
@@ -76,12 +127,12 @@ def test_a_package_that_is_missing_is_named_with_what_installs_it(
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ConfigError, match=rf"package {name}, .* pip install 'smidgen\[track\]'"):
-        tracked([name]).__enter__()
+        make_trackers([name])
 
 
-def test_an_unknown_sink() -> None:
-    with pytest.raises(ConfigError, match="--track wandb: it must be one of tensorboard, trackio"):
-        tracked(["wandb"]).__enter__()
+def test_an_unknown_tracker() -> None:
+    with pytest.raises(ConfigError, match="--track is 'wandb'; it must be one of tensor"):
+        make_trackers(["wandb"])
 
 
 class FakeWriter:
@@ -117,24 +168,22 @@ def fake_tensorboard(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("fake_tensorboard")
-def test_tensorboard_gets_each_epoch_in_the_runs_folder(
-    folder: Path, digits: Dataset, record: RunRecord
-) -> None:
-    with tracked(["tensorboard", "tensorboard"]) as (listener,):
-        listener.ready(digits, record.profile, folder)
-        listener.epoch(FIRST, 2.0)
-        (writer,) = written
-        assert writer.state == "open"
+def test_tensorboard_gets_each_epoch_in_the_runs_folder(run: RunInfo) -> None:
+    (callback,) = make_trackers(["tensorboard", "tensorboard"])
+    callback.on_train_start(run)
+    callback.on_epoch_end(FIRST, 2.0, unused)
+    (writer,) = written
+    assert writer.state == "open"
+    callback.on_train_end(None)
     assert writer.state == "closed"
-    assert writer.log_dir == str(folder / "tensorboard")
-    assert writer.scalars == [(name, value, 1) for name, value in FIGURES.items()]
+    assert writer.log_dir == str(run.folder / "tensorboard")
+    assert writer.scalars == [(name, value, 1) for name, value in METRICS.items()]
     assert 'chain = "6,s2 8,s2,o0.1 G"' in writer.texts["experiment"]
 
 
 @pytest.mark.usefixtures("fake_tensorboard")
-def test_a_run_that_never_began_writes_nothing() -> None:
-    with TensorBoardSink().live() as listener:
-        assert listener.batch is not None
+def test_a_run_that_never_started_writes_nothing() -> None:
+    TensorBoardCallback().on_train_end(None)
     assert written == []
 
 
@@ -149,135 +198,115 @@ def read_events(folder: Path) -> dict[str, list[tuple[int, float]]]:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_event_files_hold_what_tensorboard_reads_back(
-    folder: Path, digits: Dataset, record: RunRecord, tmp_path: Path
-) -> None:
+def test_event_files_hold_what_tensorboard_reads_back(run: RunInfo, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
-    with TensorBoardSink(tmp_path / "events").live() as listener:
-        listener.ready(digits, record.profile, folder)
-        listener.epoch(FIRST, 2.0)
-    assert read_events(tmp_path / "events") == {n: [(1, v)] for n, v in FIGURES.items()}
+    train(TensorBoardCallback(tmp_path / "events"), run)
+    assert read_events(tmp_path / "events") == {n: [(1, v)] for n, v in METRICS.items()}
 
 
 class FakeTrackio(ModuleType):
-    """Notes what it is told, and in which surroundings."""
+    """Remembers its calls, and prints as trackio does."""
 
     def __init__(self) -> None:
         super().__init__("trackio")
-        self.begun: list[dict[str, Any]] = []
+        self.started: list[dict[str, Any]] = []
         self.logged: list[tuple[dict[str, float], int]] = []
         self.finished = 0
-        self.surroundings: list[tuple[str | None, bool]] = []
 
     def init(self, **given: Any) -> SimpleNamespace:
         print("* Created new run")
         if given["project"].startswith("registry-"):
             raise ValueError("names beginning with 'registry-' are reserved")
-        self.begun.append(given)
-        self.look()
+        self.started.append(given)
         return SimpleNamespace(log=self.log)
 
     def log(self, metrics: dict[str, float], step: int) -> None:
         self.logged.append((metrics, step))
-        self.look()
 
     def finish(self) -> None:
         print("* Run finished")
         self.finished += 1
-        self.look()
-
-    def look(self) -> None:
-        offline: bool = sys.modules["huggingface_hub.constants"].HF_HUB_OFFLINE
-        self.surroundings.append((os.environ.get("TRACKIO_SPACE_ID"), offline))
 
 
 @pytest.fixture
 def fake_trackio(monkeypatch: pytest.MonkeyPatch) -> FakeTrackio:
-    constants: Any = ModuleType("huggingface_hub.constants")
-    constants.HF_HUB_OFFLINE = False
-    hub: Any = ModuleType("huggingface_hub")
-    hub.constants = constants
     trackio = FakeTrackio()
-    for module in (constants, hub, trackio):
-        monkeypatch.setitem(sys.modules, module.__name__, module)
-    monkeypatch.setenv("TRACKIO_SPACE_ID", "somebody/somewhere")
+    monkeypatch.setitem(sys.modules, "trackio", trackio)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")  # restored afterwards
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    monkeypatch.delenv("TRACKIO_SPACE_ID", raising=False)
     return trackio
 
 
-def test_trackio_stays_at_home(
-    fake_trackio: FakeTrackio,
-    folder: Path,
-    digits: Dataset,
-    record: RunRecord,
-    capsys: pytest.CaptureFixture[str],
+def test_trackio_logs_each_epoch_and_prints_nothing(
+    fake_trackio: FakeTrackio, run: RunInfo, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with tracked(["trackio"]) as (listener,):
-        listener.ready(digits, record.profile, folder)
-        listener.epoch(FIRST, 2.0)
-    (begun,) = fake_trackio.begun
-    assert (begun["project"], begun["name"]) == ("tiny", "seed-3")
-    assert begun["config"]["num_params"] == record.profile.num_params
-    assert begun["config"]["train"]["batch_size"] == 32
-    assert not any(begun[flag] for flag in ("embed", "auto_log_gpu", "auto_log_cpu"))
-    assert fake_trackio.logged == [(FIGURES, 1)]
+    (callback,) = make_trackers(["trackio"])
+    train(callback, run)
+    (started,) = fake_trackio.started
+    assert (started["project"], started["name"]) == ("tiny", "seed-3")
+    assert started["config"]["num_params"] == run.profile.num_params
+    assert started["config"]["train"]["batch_size"] == 32
+    assert not any(started[flag] for flag in ("embed", "auto_log_gpu", "auto_log_cpu"))
+    assert fake_trackio.logged == [(METRICS, 1)]
     assert fake_trackio.finished == 1
-    assert set(fake_trackio.surroundings) == {(None, True)}
-    assert os.environ["TRACKIO_SPACE_ID"] == "somebody/somewhere"
-    assert not sys.modules["huggingface_hub.constants"].HF_HUB_OFFLINE
+    assert os.environ["HF_HUB_OFFLINE"] == "1"
     assert capsys.readouterr().out == ""
 
 
-def test_trackio_finishes_a_run_that_failed(
-    fake_trackio: FakeTrackio, folder: Path, digits: Dataset, record: RunRecord
-) -> None:
-    def interrupted() -> None:
-        with tracked(["trackio"]) as (listener,):
-            listener.ready(digits, record.profile, folder)
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
-    assert fake_trackio.finished == 1
+@pytest.mark.usefixtures("fake_trackio")
+def test_a_user_who_names_a_space_gets_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRACKIO_SPACE_ID", "somebody/somewhere")
+    TrackioCallback()
+    assert "HF_HUB_OFFLINE" not in os.environ
 
 
 @pytest.mark.usefixtures("fake_trackio")
-def test_a_name_that_trackio_refuses(folder: Path, digits: Dataset, record: RunRecord) -> None:
-    with (
-        TrackioSink("registry-x").live() as listener,
-        pytest.raises(ConfigError, match="trackio does not take this run: names beginning"),
-    ):
-        listener.ready(digits, record.profile, folder)
+def test_a_name_that_trackio_refuses(run: RunInfo) -> None:
+    with pytest.raises(ConfigError, match="trackio refuses this run: names beginning"):
+        TrackioCallback("registry-x").on_train_start(run)
 
 
 REAL = """
 import pathlib, socket, sys
+from smidgen.callbacks import RunInfo
 from smidgen.record import Epoch, Score, read_record
-from smidgen.training.tracking import TrackioSink
+from smidgen.training.tracking import TrackioCallback
 
-asked = []
+connections = []
 def refuse(*given, **_):
-    asked.append(given)
+    connections.append(given)
     raise OSError("no network")
 socket.socket.connect = socket.getaddrinfo = refuse
-run, folder = map(pathlib.Path, sys.argv[1:])
-with TrackioSink().live() as listener:
-    listener.ready(None, read_record(run).profile, folder)
-    score = Score(loss=0.5, accuracy=0.75)
-    epoch = Epoch(epoch=1, train=score, validation=None, test=None, lr=0.1)
-    listener.epoch(epoch, 1.0)
-assert not asked, asked
+folder, record = pathlib.Path("tiny/seed-3"), read_record(sys.argv[1])
+callback = TrackioCallback()
+callback.on_train_start(
+    RunInfo(
+        folder=folder,
+        experiment=record.experiment,
+        seed=3,
+        data=record.data,
+        profile=record.profile,
+        environment=record.environment,
+    )
+)
+score = Score(loss=0.5, accuracy=0.75)
+epoch = Epoch(epoch=1, train=score, validation=None, test=None, lr=0.1)
+callback.on_epoch_end(epoch, 1.0, None)
+callback.on_train_end(None)
+assert not connections, connections
 from trackio.sqlite_storage import SQLiteStorage
 (row,) = SQLiteStorage.get_logs("tiny", "seed-3")
 print(row["step"], row["loss/train"], row["accuracy/train"])
 """
 
 
-def test_trackio_keeps_what_it_was_told_and_asks_no_host(
-    folder: Path, finished_folder: Path, tmp_path: Path
+def test_real_trackio_stores_the_metrics_and_connects_to_no_host(
+    finished_folder: Path, tmp_path: Path
 ) -> None:
     pytest.importorskip("trackio")
     done = subprocess.run(
-        [sys.executable, "-c", REAL, finished_folder, folder],
+        [sys.executable, "-c", REAL, finished_folder],
         env=os.environ | {"TRACKIO_DIR": str(tmp_path / "trackio"), "HF_TOKEN": "hf_none"},
         capture_output=True,
         text=True,

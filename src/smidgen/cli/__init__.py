@@ -122,15 +122,16 @@ def _parser() -> Parser:
 
 def _summary(given: argparse.Namespace) -> int:
     from smidgen._storage.serialization import to_plain
-    from smidgen.runs.stages import prepare
+    from smidgen.data import describe
+    from smidgen.runs.prepare import prepare_network
 
     experiment = chosen_experiment(given)
-    _, found = prepare(experiment)
-    verdict = experiment.budget.check(found, epochs=experiment.train.epochs)
+    _, profile = prepare_network(experiment, describe(experiment.data))
+    verdict = experiment.budget.check(profile, epochs=experiment.train.epochs)
     if given.json:
-        print(json.dumps({"profile": to_plain(found), "verdict": to_plain(verdict)}, indent=1))
+        print(json.dumps({"profile": to_plain(profile), "verdict": to_plain(verdict)}, indent=1))
     else:
-        print(found, verdict, sep="\n\n")
+        print(profile, verdict, sep="\n\n")
     return 0 if verdict.passed else 1
 
 

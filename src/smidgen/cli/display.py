@@ -1,92 +1,92 @@
-"""What a person sees while a network trains: a live bar and an aligned line for each epoch."""
+"""What the terminal shows while a network trains: a progress bar and a line for each epoch."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
 
-from smidgen.callbacks import Listener
-from smidgen.data import Dataset
+from smidgen.callbacks import Callback, Progress, RunInfo
 from smidgen.formatting import percent
-from smidgen.record import Epoch, Profile, Score
-from smidgen.training import Progress as Step
+from smidgen.record import Epoch, RunRecord, Score
+
+if TYPE_CHECKING:
+    from smidgen.training import TrainState
 
 _HEADER = (
     " epoch  training:  loss  accuracy  validation:  loss  accuracy     learning rate        s"
 )
 
 
-class Display:
-    """The lines of one run; on a terminal, with a bar below them. Silent when `quiet`."""
+class Display(Callback):
+    """Prints one run; on a terminal, with a progress bar below the lines."""
 
-    def __init__(self, num_epochs: int, quiet: bool = False) -> None:
+    def __init__(self, quiet: bool = False) -> None:
+        """Print nothing if `quiet`."""
         self.console = Console(quiet=quiet, highlight=False, markup=False, soft_wrap=True)
-        self.num_epochs = num_epochs
-        self.best = 0.0
-        self._bar: Progress | None = None
-        self._past: list[tuple[Epoch, float]] = []
+        self._num_epochs = 0
+        self._best = 0.0
+        self._bar: Bar | None = None
 
-    @contextmanager
-    def live(self) -> Iterator[Listener]:
-        """The listener that shows a run, with the bar for as long as the context lasts."""
-        listener = Listener(
-            ready=self._show_start,
-            note=self._show_note,
-            past=self._remember,
-            batch=self._show_batch,
-            epoch=self._show_epoch,
-        )
-        if not self.console.is_terminal or self.console.quiet:
-            yield listener
-            return
-        columns = (BarColumn(20), TextColumn("{task.description}"), TimeRemainingColumn())
-        with Progress(*columns, console=self.console, transient=True) as self._bar:
-            self._task = self._bar.add_task("", total=None)
-            yield listener
-        self._bar = None
-
-    def _show_start(self, dataset: Dataset, profile: Profile, folder: Path) -> None:
-        validation = len(dataset.validation) if dataset.validation else 0
-        self.console.print(
-            f"{dataset.name}, {dataset.source}: {len(dataset.train):,} training and "
-            f"{validation:,} validation images"
-        )
-        for note in dataset.notes:
-            self._show_note(note)
-        self.console.print(
-            f"network: {profile.num_params:,} parameters, {profile.macs:,} multiply-adds; "
-            f"run: {folder}"
-        )
-        self.console.print(_HEADER)
-        for epoch, seconds in self._past:
-            self._show_epoch(epoch, seconds)
-
-    def _show_note(self, text: str) -> None:
+    def on_message(self, text: str) -> None:
+        """Print it."""
         self.console.print(f"note: {text}")
 
-    def _remember(self, epoch: Epoch, seconds: float) -> None:
-        self._past.append((epoch, seconds))
+    def on_train_start(self, run: RunInfo) -> None:
+        """Print the data, the network and earlier epochs; start the bar."""
+        self._num_epochs = run.experiment.train.epochs
+        data = run.data
+        self.console.print(
+            f"{data.name}, {data.source}: {data.num_train:,} training and "
+            f"{data.num_validation:,} validation images"
+        )
+        for note in data.notes:
+            self.on_message(note)
+        self.console.print(
+            f"network: {run.profile.num_params:,} parameters, {run.profile.macs:,} multiply-adds; "
+            f"run: {run.folder}"
+        )
+        self.console.print(_HEADER)
+        for epoch, seconds in run.completed:
+            self._print_epoch(epoch, seconds)
+        if self.console.is_terminal and not self.console.quiet:
+            columns = (BarColumn(20), TextColumn("{task.description}"), TimeRemainingColumn())
+            self._bar = Bar(*columns, console=self.console, transient=True)
+            self._bar.start()
+            self._task = self._bar.add_task("", total=None)
 
-    def _show_batch(self, step: Step) -> None:
+    def on_progress(self, progress: Progress) -> None:
+        """Move the bar."""
         if self._bar is None:
             return
-        done = (step.epoch - 1) * step.num_batches + step.batch
+        done = (progress.epoch - 1) * progress.num_batches + progress.batch
         text = (
-            f"epoch {step.epoch}/{self.num_epochs}  batch {step.batch}/{step.num_batches}  "
-            f"loss {step.running.loss:.4f}  accuracy {percent(step.running.accuracy)}  "
-            f"{step.images_per_second:,.0f} images/s"
+            f"epoch {progress.epoch}/{self._num_epochs}  "
+            f"batch {progress.batch}/{progress.num_batches}  "
+            f"loss {progress.loss:.4f}  accuracy {percent(progress.accuracy)}  "
+            f"{progress.images_per_second:,.0f} images/s"
         )
-        total = self.num_epochs * step.num_batches
+        total = self._num_epochs * progress.num_batches
         self._bar.update(self._task, completed=done, total=total, description=text)
 
-    def _show_epoch(self, epoch: Epoch, seconds: float) -> None:
-        counted = epoch.validation or epoch.train
-        mark = "*" if counted.accuracy > self.best else " "
-        self.best = max(self.best, counted.accuracy)
+    def on_epoch_end(
+        self, epoch: Epoch, seconds: float, capture: "Callable[[], TrainState]"
+    ) -> None:
+        """Print the epoch's line."""
+        self._print_epoch(epoch, seconds)
+
+    def on_train_end(self, record: RunRecord | None) -> None:
+        """Remove the bar."""
+        if self._bar is not None:
+            self._bar.stop()
+
+    def _print_epoch(self, epoch: Epoch, seconds: float) -> None:
+        score = epoch.validation or epoch.train
+        mark = "*" if score.accuracy > self._best else " "
+        self._best = max(self._best, score.accuracy)
         line = (
-            f"{epoch.epoch:>4}/{self.num_epochs:<4}       {_cells(epoch.train)}  "
+            f"{epoch.epoch:>4}/{self._num_epochs:<4}       {_cells(epoch.train)}  "
             f"          {_cells(epoch.validation)} {mark}   {epoch.lr:>13.6f}  "
             f"{seconds:>7.1f}"
         )

@@ -2,6 +2,8 @@
 
 import argparse
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,19 +16,20 @@ from smidgen.cli.arguments import (
     what_is_given,
 )
 from smidgen.cli.flags import add_experiment_flags
-from smidgen.config import Experiment, read_experiment
+from smidgen.config import Experiment
 from smidgen.errors import ConfigError
 
 if TYPE_CHECKING:
-    from smidgen.cli.watch import Watch
+    from smidgen.callbacks import Callback
     from smidgen.data import Dataset
-    from smidgen.runs.run import Outcome, RunOptions
+    from smidgen.runs.options import RunOptions
+    from smidgen.runs.run import RunResult
 
 QUICKSTART_PATIENCE = 4.0  # seconds for each of two mirrors: a network that is not there costs 8
 
 
-# What may be said anew when a run goes on.
-_ANEW = (
+# What may change when a run is resumed.
+_MAY_CHANGE = (
     *("command", "resume", "data_dir", "device", "threads", "checkpoint_seconds"),
     *("quiet", "live", "track"),
 )
@@ -41,7 +44,7 @@ def add(commands: Any) -> None:
         "otherwise on the 1,797 digits that come with smidgen. One that was stopped goes on.",
     )
     quickstart.set_defaults(command=_quickstart)
-    _add_where(quickstart)
+    _add_options(quickstart)
 
     train = commands.add_parser("train", help="train a network inside its budget, and judge it")
     train.set_defaults(command=_train)
@@ -53,11 +56,11 @@ def add(commands: Any) -> None:
         help="go on with the run in this folder, which was stopped, as if it had never been; "
         "device, threads and data folder are as before unless they are given",
     )
-    _add_where(train)
+    _add_options(train)
     add_experiment_flags(train)
 
 
-def _add_where(parser: argparse.ArgumentParser) -> None:
+def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, metavar="N", help="default 0")
     parser.add_argument(
         "--out",
@@ -104,7 +107,7 @@ def _quickstart(given: argparse.Namespace) -> int:
     from smidgen.config.builtin import find_experiment
     from smidgen.data import load
     from smidgen.errors import UnavailableError
-    from smidgen.runs.run import find_stopped
+    from smidgen.runs.run import find_interrupted
 
     experiment = find_experiment("quickstart")
     try:
@@ -117,9 +120,9 @@ def _quickstart(given: argparse.Namespace) -> int:
             "data: NOT MNIST but the embedded digits, 1,797 real ones enlarged to 28x28",
             flush=True,
         )
-        print(f"smidgen: MNIST is not at hand: {error}", file=sys.stderr)
-    stopped = find_stopped(experiment, _where(given))
-    return _resume(stopped, given) if stopped else _run(experiment, given, dataset)
+        print(f"smidgen: MNIST is not available: {error}", file=sys.stderr)
+    interrupted = find_interrupted(experiment, _options(given))
+    return _resume(interrupted, given) if interrupted else _run(experiment, given, dataset)
 
 
 def _train(given: argparse.Namespace) -> int:
@@ -127,11 +130,11 @@ def _train(given: argparse.Namespace) -> int:
         if given.experiment is None:
             raise ConfigError("train needs an experiment, or --resume and a run's folder.")
         return _run(chosen_experiment(given), given)
-    fixed = [name for name, value in vars(given).items() if value and name not in _ANEW]
+    fixed = [name for name, value in vars(given).items() if value and name not in _MAY_CHANGE]
     if fixed:
         raise ConfigError(
-            f"--resume goes on with a run as it began, so {fixed[0].replace('_', '-')} cannot be "
-            "given with it; without --resume, a run of its own begins."
+            f"--resume continues a run as it began, so {fixed[0].replace('_', '-')} cannot be "
+            "given with it; to start a new run, leave out --resume."
         )
     return _resume(given.resume, given)
 
@@ -139,42 +142,61 @@ def _train(given: argparse.Namespace) -> int:
 def _run(
     experiment: Experiment, given: argparse.Namespace, dataset: "Dataset | None" = None
 ) -> int:
-    from smidgen.cli.watch import watching
-    from smidgen.runs.run import run
+    from smidgen.runs.train import train
 
-    where = _where(given)
-    with watching(experiment, f"seed {where.seed}", given) as watch:
-        return _tell(run(experiment, where, watch.listener, dataset), watch)
+    options = _options(given)
+    with _callbacks(given, f"seed {options.seed}") as callbacks:
+        result = train(experiment, options, callbacks, dataset=dataset)
+    return _print_result(result)
 
 
 def _resume(folder: Path, given: argparse.Namespace) -> int:
-    from smidgen.cli.watch import watching
-    from smidgen.record import EXPERIMENT
-    from smidgen.runs.run import resume
+    from smidgen.runs.train import resume
 
-    with watching(read_experiment(folder / EXPERIMENT), folder.name, given) as watch:
-        there = what_is_given(given, "data_dir", "device", "threads", "checkpoint_seconds")
-        return _tell(resume(folder, watch.listener, **there), watch)
+    with _callbacks(given, folder.name) as callbacks:
+        changed = what_is_given(given, "data_dir", "device", "threads", "checkpoint_seconds")
+        result = resume(folder, callbacks, **changed)
+    return _print_result(result)
 
 
-def _where(given: argparse.Namespace) -> "RunOptions":
-    from smidgen.runs.run import RunOptions
+def _options(given: argparse.Namespace) -> "RunOptions":
+    from smidgen.runs.options import RunOptions
 
     names = ("seed", "out", "data_dir", "device", "threads", "backend", "checkpoint_seconds")
     return RunOptions(skip_bad=given.skip_bad, **what_is_given(given, *names))
 
 
-def _tell(outcome: "Outcome", watch: "Watch") -> int:
-    """Print what became of a run; the exit status."""
+@contextmanager
+def _callbacks(given: argparse.Namespace, run_name: str) -> "Iterator[list[Callback]]":
+    """What --quiet, --live and --track ask for; the live page is served while this lasts.
+
+    Raises:
+        ConfigError: a tracker's package is not installed.
+    """
+    from smidgen.cli.display import Display
+    from smidgen.cli.live import LiveCallback
+    from smidgen.training.tracking import make_trackers
+
+    with ExitStack() as stack:
+        callbacks = make_trackers(given.track)
+        if given.live:
+            live = LiveCallback(run_name)
+            stack.callback(live.close)
+            print(f"live: {live.start()}", flush=True)
+            callbacks.append(live)
+        yield [*callbacks, Display(quiet=given.quiet)]
+
+
+def _print_result(result: "RunResult") -> int:
+    """Print what came of a run; the exit status."""
     from smidgen.record import PAGE, read_times
     from smidgen.report import result_sentence
 
-    watch.result = str(outcome.verdict)
-    if outcome.record is None or outcome.folder is None:
+    if result.record is None or result.folder is None:
         print("stopped before training: the budget cannot be kept")
     else:
-        print(result_sentence(outcome.record, read_times(outcome.folder)))
-    print(outcome.verdict)
-    if outcome.folder is not None:
-        print(f"report: {outcome.folder / PAGE}")
-    return 0 if outcome.verdict.passed else 1
+        print(result_sentence(result.record, read_times(result.folder)))
+    print(result.verdict)
+    if result.folder is not None:
+        print(f"report: {result.folder / PAGE}")
+    return 0 if result.verdict.passed else 1

@@ -23,7 +23,7 @@ class TrainLoader:
     person's own transforms may draw from torch's global generator, Python's or numpy's.
     """
 
-    part: TrainSplit
+    split: TrainSplit
     batch_size: int
     """The most images in a batch."""
     augment: Augment
@@ -35,7 +35,7 @@ class TrainLoader:
 
     def __len__(self) -> int:
         """Batches in an epoch: ceil(images / batch_size)."""
-        return math.ceil(len(self.part) / self.batch_size)
+        return math.ceil(len(self.split) / self.batch_size)
 
     def epoch(
         self, number: int, *, clean: bool = False, start: int = 0
@@ -49,41 +49,41 @@ class TrainLoader:
         the others. Images are (batch, channels, height, width), float32, labels (batch,), int64,
         both on the part's device.
         """
-        part = self.part
-        height, width = part.images.shape[2:]
-        own = own_transforms(part.transforms) if part.transforms and not clean else ()
-        order = torch.randperm(len(part), generator=generator(self.seed, "order", number))
-        places = order.to(part.labels.device).tensor_split(len(self))
+        split = self.split
+        height, width = split.images.shape[2:]
+        own = own_transforms(split.transforms) if split.transforms and not clean else ()
+        order = torch.randperm(len(split), generator=generator(self.seed, "order", number))
+        places = order.to(split.labels.device).tensor_split(len(self))
         for place, chosen in enumerate(places[start:], start):
             drawn = generator(self.seed, "augment", number, place)
             maps = None if clean else draw_maps(self.augment, len(chosen), height, width, drawn)
-            yield self._images(chosen, maps, own), part.labels.index_select(0, chosen)
+            yield self._images(chosen, maps, own), split.labels.index_select(0, chosen)
 
     def _images(self, chosen: Tensor, maps: Tensor | None, own: tuple[Transform, ...]) -> Tensor:
-        part = self.part
+        split = self.split
         if self.kernels and not own:
             return prepare(
-                part.images,
+                split.images,
                 chosen,
                 maps,
                 mean=self.mean,
                 std=self.std,
-                edge=part.background == "edge",
+                edge=split.background == "edge",
                 threads=torch.get_num_threads(),
             )
-        images = part.images.index_select(0, chosen)
+        images = split.images.index_select(0, chosen)
         if own:
-            images = transformed(images, own, part.transforms or "")
+            images = transformed(images, own, split.transforms or "")
         if maps is not None:
-            images = sample(images.float(), maps, part.background)
+            images = sample(images.float(), maps, split.background)
         return normalize(images, self.mean, self.std)
 
 
 def eval_batches(
-    part: Split, *, batch_size: int, mean: tuple[float, ...], std: tuple[float, ...]
+    split: Split, *, batch_size: int, mean: tuple[float, ...], std: tuple[float, ...]
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Each image once, as it is, in the part's order, normalized; the last batch may be smaller."""
     for images, labels in zip(
-        torch.split(part.images, batch_size), torch.split(part.labels, batch_size), strict=True
+        torch.split(split.images, batch_size), torch.split(split.labels, batch_size), strict=True
     ):
         yield normalize(images, mean, std), labels

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -57,12 +58,13 @@ def require_files(folder: Path) -> None:
             raise RecordError(f"{path} is no file but a pipe or a device; refused.")
 
 
-def read_record(folder: Path, edited: bool = False) -> RunRecord:
+def read_record(folder: str | os.PathLike[str], edited: bool = False) -> RunRecord:
     """The record of the run in `folder`, from its run.json; with `edited`, a changed one too.
 
     Raises:
         RecordError: the run did not finish, or its record is damaged or was changed.
     """
+    folder = Path(folder)
     require_files(folder)
     path = folder / RECORD
     plain = _read_sealed(path, edited)

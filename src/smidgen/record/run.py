@@ -163,9 +163,9 @@ class RunRecord:
     """Software and hardware."""
     verdict: Verdict
     """The budget against all of this."""
-    inexact: tuple[str, ...] = ()
-    """One sentence for each resumption that could not be exact: another build, device or number of
-    threads."""
+    caveats: tuple[str, ...] = ()
+    """One sentence for everything that keeps the run from being repeated exactly: a resumption on
+    another build, device or number of threads, or a network or data passed in Python."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

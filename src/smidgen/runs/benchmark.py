@@ -9,10 +9,10 @@ import torch
 
 from smidgen.config import Experiment
 from smidgen.data import describe
-from smidgen.training.device import require_threads, settle
 from smidgen.errors import ConfigError
-from smidgen.runs.stages import prepare
+from smidgen.runs.prepare import prepare_network
 from smidgen.training import BACKENDS, measure_backends, unsupported_reason
+from smidgen.training.device import require_threads, settle
 
 PASSES = 3  # forward once, backward twice: the gradients of inputs and of weights
 
@@ -67,7 +67,7 @@ def bench(
     for number in threads or ():
         require_threads(number)
     numbers = list(dict.fromkeys(threads or (1, torch.get_num_threads())))
-    network, found = prepare(experiment)
+    network, found = prepare_network(experiment, describe(experiment.data))
     network.to(place)
     shape = describe(experiment.data).image_shape
     reasons = {backend: unsupported_reason(backend, network, shape) for backend in BACKENDS}

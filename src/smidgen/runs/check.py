@@ -1,7 +1,8 @@
-"""A finished run, checked against its own weights, files and data."""
+"""Checks a finished run against its own weights, files and data."""
 
 import contextlib
 import math
+import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -11,8 +12,8 @@ from smidgen._storage.digests import sha256_of_file
 from smidgen.budget import Verdict
 from smidgen.config import read_experiment, without_words
 from smidgen.data import Dataset, load
-from smidgen.training.device import settle
 from smidgen.errors import SmidgenError
+from smidgen.evaluate import evaluate_split
 from smidgen.profiling import profile
 from smidgen.record import (
     DIAGNOSTICS,
@@ -20,6 +21,7 @@ from smidgen.record import (
     METRICS,
     RECORD,
     WEIGHTS,
+    CalibrationBin,
     RunRecord,
     format_epoch,
     is_sealed,
@@ -27,78 +29,108 @@ from smidgen.record import (
     read_times,
 )
 from smidgen.runs.load import restore
-from smidgen.runs.run import RunOptions, run
-from smidgen.runs.stages import data_record, score
+from smidgen.runs.options import RunOptions
+from smidgen.runs.prepare import data_record
+from smidgen.runs.run import run
+from smidgen.training.device import compute_settings
+
+Pairs = dict[str, tuple[object, object]]
+"""What is compared: by name, the value now and the value in the record."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Check:
-    """What a check found: the verdict over the figures as measured now, and what differs."""
+class CheckResult:
+    """What a check of a finished run found."""
 
     record: RunRecord
+    """The run's record, as it is in its folder."""
     verdict: Verdict
+    """The budget compared with what was counted and scored again."""
     differences: tuple[str, ...]
+    """Everything that differs from the record, one phrase each."""
 
     @property
     def passed(self) -> bool:
-        """Whether the budget is kept and nothing differs from the record."""
+        """True if the budget is kept and nothing differs from the record."""
         return self.verdict.passed and not self.differences
 
 
 def check(
-    folder: Path,
-    data_dir: Path | None = None,
+    run: str | os.PathLike[str],
+    data_dir: str | os.PathLike[str] | None = None,
     device: str = "auto",
     skip_bad: bool = False,
     repeat: bool = False,
-) -> Check:
-    """Count the parameters and score the test set again, and hold both against the record.
+) -> CheckResult:
+    """Count the parameters and score the test set again, and compare both with the record.
 
-    The folder's other files are held against it, too: metrics, experiment, pictures, and the record
-    against its own digest. With `repeat` the run is trained again, with its seed, number of threads
-    and backend, and must come to the same weights and metrics, byte for byte.
+    The folder's other files are compared with the record too: metrics, experiment, diagnostics,
+    and the record with its own digest. With `repeat` the run is trained again, with its seed,
+    number of threads and backend, and must give the same weights and metrics, byte for byte.
 
     Raises:
         SmidgenError: the run, its weights or its data are missing or damaged.
     """
+    folder = Path(run)
     record = read_record(folder, edited=True)
-    network = restore(folder, record, other=True)
-    found = profile(network, record.data.image_shape)
+    network = restore(folder, record, any_weights=True)
+    data_dir = None if data_dir is None else Path(data_dir)
     dataset = load(record.experiment.data, folder=data_dir, skip_bad=skip_bad)
-    there = dataset.to(settle(device))
-    tested = score(network.to(there.test.images.device), there, there.test)
-    pairs = {
+    found = profile(network, record.data.image_shape)
+    with compute_settings(device) as target:
+        data = dataset.to(target)
+        test = evaluate_split(network.to(target), data, data.test)
+    verdict = record.experiment.budget.check(
+        found, epochs=len(record.epochs), accuracy=test.score.accuracy
+    )
+    looks = 1 + sum(epoch.test is not None for epoch in record.epochs)
+    pairs: Pairs = {
         "weights' SHA-256": (sha256_of_file(folder / WEIGHTS), record.weights_sha256),
         "data's SHA-256": (dataset.sha256, record.data.sha256),
-        # where the same data is may differ
+        # the same data may be stored elsewhere
         "data": (replace(data_record(dataset), source=record.data.source), record.data),
         "profile": (found, record.profile),
         "parameters": (found.num_params, record.profile.num_params),
-        "right test images": (tested.num_correct, record.test.num_correct),
-        "test images": (tested.num_images, record.test.num_images),
-        "test accuracy": (tested.score.accuracy, record.test.score.accuracy),
-        "confusion matrix": (tested.confusion, record.test.confusion),
+        "correct test images": (test.num_correct, record.test.num_correct),
+        "test images": (test.num_images, record.test.num_images),
+        "test accuracy": (test.score.accuracy, record.test.score.accuracy),
+        "confusion matrix": (test.confusion, record.test.confusion),
         "epochs": (len(record.epochs), record.experiment.train.epochs),
-        "numbers of the epochs": (
+        "epoch numbers": (
             tuple(epoch.epoch for epoch in record.epochs),
             tuple(range(1, len(record.epochs) + 1)),
         ),
+        "looks at the test set": (looks, record.test_looks),
+        "verdict": (verdict, record.verdict),
     }
-    # other machines and thread counts sum in another order
-    if not math.isclose(tested.score.loss, record.test.score.loss, rel_tol=1e-3, abs_tol=1e-6):
-        pairs["test loss"] = (tested.score.loss, record.test.score.loss)
-    looks = 1 + sum(epoch.test is not None for epoch in record.epochs)
-    pairs["looks at the test set"] = (looks, record.test_looks)
-    epochs, accuracy = len(record.epochs), tested.score.accuracy
-    verdict = record.experiment.budget.check(found, epochs=epochs, accuracy=accuracy)
-    pairs["verdict"] = (verdict, record.verdict)
-    differences = [*_differences(pairs), *_spoilt_files(folder, record)]
+    if not _close(test.score.loss, record.test.score.loss):
+        pairs["test loss"] = (test.score.loss, record.test.score.loss)
+    if not _same_calibration(test.calibration, record.test.calibration):
+        pairs["calibration"] = (test.calibration, record.test.calibration)
+    differences = [*_differences(pairs), *_file_differences(folder, record)]
     if repeat:
-        differences += _repeated(record, dataset, device)
-    return Check(record=record, verdict=verdict, differences=tuple(differences))
+        differences += _repeat_differences(record, dataset, device)
+    return CheckResult(record=record, verdict=verdict, differences=tuple(differences))
 
 
-def _differences(pairs: dict[str, tuple[object, object]]) -> list[str]:
+def _close(now: float, recorded: float) -> bool:
+    """Equal up to rounding: other machines and thread counts sum in another order."""
+    return math.isclose(now, recorded, rel_tol=1e-3, abs_tol=1e-6)
+
+
+def _same_calibration(
+    now: tuple[CalibrationBin, ...], recorded: tuple[CalibrationBin, ...]
+) -> bool:
+    """The same number of images in each bin, and equal confidence and accuracy up to rounding."""
+    return len(now) == len(recorded) and all(
+        a.num_images == b.num_images
+        and _close(a.confidence, b.confidence)
+        and _close(a.accuracy, b.accuracy)
+        for a, b in zip(now, recorded, strict=True)
+    )
+
+
+def _differences(pairs: Pairs) -> list[str]:
     lines = []
     for name, (now, recorded) in pairs.items():
         if now != recorded:
@@ -107,41 +139,42 @@ def _differences(pairs: dict[str, tuple[object, object]]) -> list[str]:
     return lines
 
 
-def _spoilt_files(folder: Path, record: RunRecord) -> Iterator[str]:
-    """What the folder's other files say otherwise than the record; a file may be missing."""
+def _file_differences(folder: Path, record: RunRecord) -> Iterator[str]:
+    """Where the folder's other files differ from the record; a missing file is no difference."""
     if not is_sealed((folder / RECORD).read_bytes().decode(errors="replace")):
-        yield f"{RECORD} was changed after it was written: it does not have the SHA-256 it says"
+        yield f"{RECORD} was edited: its content does not have the SHA-256 that it states"
     metrics = None
-    with contextlib.suppress(ValueError):  # a figure that is no number is never written
+    with contextlib.suppress(ValueError):  # NaN is never written
         metrics = "".join(map(format_epoch, record.epochs)).encode()
     if (folder / METRICS).exists() and (folder / METRICS).read_bytes() != metrics:
-        yield f"{METRICS} is not what the record says of the epochs"
-    if (folder / DIAGNOSTICS).exists() and sha256_of_file(folder / DIAGNOSTICS) != record.diagnostics_sha256:
+        yield f"{METRICS} differs from the record's epochs"
+    path = folder / DIAGNOSTICS
+    if path.exists() and sha256_of_file(path) != record.diagnostics_sha256:
         yield f"{DIAGNOSTICS}' SHA-256"
     try:
         read_times(folder)
         if (folder / EXPERIMENT).exists():
-            there = read_experiment(folder / EXPERIMENT)
-            if without_words(there) != without_words(record.experiment):
+            current = read_experiment(folder / EXPERIMENT)
+            if without_words(current) != without_words(record.experiment):
                 yield f"{EXPERIMENT} is not the record's experiment"
     except SmidgenError as error:
         yield str(error).rstrip(".")
 
 
-def _repeated(record: RunRecord, dataset: Dataset, device: str) -> list[str]:
-    """What comes out otherwise when the run is trained again."""
+def _repeat_differences(record: RunRecord, dataset: Dataset, device: str) -> list[str]:
+    """What differs when the run is trained again."""
     with tempfile.TemporaryDirectory() as out:
-        where = RunOptions(
+        options = RunOptions(
             seed=record.seed,
-            out=Path(out),
+            out=out,
             device=device,
             threads=record.environment.threads,
             backend=record.environment.backend,
         )
-        again = run(record.experiment, where, dataset=dataset).record
+        again = run(record.experiment, options, dataset=dataset).record
     if again is None:
         return ["trained again: its budget stops it before training"]
-    pairs: dict[str, tuple[object, object]] = {
+    pairs: Pairs = {
         "trained again: weights' SHA-256": (again.weights_sha256, record.weights_sha256),
         "trained again: epochs": (again.epochs, record.epochs),
     }

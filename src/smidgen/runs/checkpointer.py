@@ -1,31 +1,24 @@
-"""What is kept of a run while it goes on, so that nothing of it is lost when it is stopped."""
+"""Writes metrics and checkpoints while a run trains, so that nothing is lost when it stops."""
 
 import time
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 
-from smidgen.config import (
-    Experiment,
-    format_experiment,
-    is_file,
-    read_experiment,
-    without_words,
-)
-from smidgen.errors import CheckpointError, Interrupted
-from smidgen._storage.digests import running_sha256
-from smidgen._storage.files import append_line, ensure_folder, write_atomic
-from smidgen._storage.user_code import source_files
-from smidgen.record import EXPERIMENT, METRICS, Environment, Epoch, Times, format_epoch
-from smidgen.training import Checkpoint, State, save_checkpoint
+from smidgen._storage.files import append_line, write_atomic
+from smidgen.callbacks import Callback
+from smidgen.errors import Interrupted
+from smidgen.record import METRICS, Epoch, Times, format_epoch
+from smidgen.training import Checkpoint, TrainState, save_checkpoint
 
-SHARE = 0.02  # of the time may go into checkpoints
+MAX_SHARE = 0.02  # of the training time may go into checkpoints
 
 
-class Checkpointer:
-    """Writes a run's epochs as they end, and checkpoints: after an epoch, and every few seconds.
+class Checkpointer(Callback):
+    """Writes each epoch's metrics as it ends, and a checkpoint after it and every few seconds.
 
-    Once it has taken SHARE of the time, a checkpoint waits; one that a signal asks for does not.
+    Once checkpoints have taken MAX_SHARE of the training time, further ones wait; a checkpoint
+    that a signal asks for does not.
     """
 
     def __init__(
@@ -33,59 +26,61 @@ class Checkpointer:
         folder: Path,
         checkpoint: Checkpoint,
         every: float,
-        stopped: Callable[[], int | None],
+        stop_signal: Callable[[], int | None],
     ) -> None:
-        """Go on from `checkpoint`, with its epochs as the only ones in metrics.jsonl.
+        """Start from `checkpoint`, and rewrite metrics.jsonl to its epochs.
 
-        `every` are the seconds between two checkpoints within an epoch; `stopped` gives the number
-        of the signal that asks the run to stop.
+        `every` is the time between checkpoints within an epoch, in seconds; `stop_signal` returns
+        the number of the signal that asked the run to stop, if any.
 
         Raises:
             SmidgenError: metrics.jsonl cannot be written.
         """
         self.folder, self.checkpoint, self.every = folder, checkpoint, every
-        self._stopped = stopped
-        self._times = checkpoint.times
-        self._begun = self._saved = time.perf_counter()
-        self._cost = self._spent = 0.0
+        self._stop_signal = stop_signal
+        self._epoch_seconds = checkpoint.times.epoch_seconds
+        self._started = self._saved = time.perf_counter()
+        self._last_cost = self._total_cost = 0.0
         write_atomic(folder / METRICS, "".join(map(format_epoch, checkpoint.epochs)))
 
     @property
     def times(self) -> Times:
-        """Until now."""
-        passed = time.perf_counter() - self._begun
+        """The run's times up to now."""
+        elapsed = time.perf_counter() - self._started
         before = self.checkpoint.times
         return replace(
-            self._times,
-            train_seconds=before.train_seconds + passed,
-            total_seconds=before.total_seconds + passed,
-            checkpoint_seconds=before.checkpoint_seconds + self._spent,
+            before,
+            epoch_seconds=self._epoch_seconds,
+            train_seconds=before.train_seconds + elapsed,
+            total_seconds=before.total_seconds + elapsed,
+            checkpoint_seconds=before.checkpoint_seconds + self._total_cost,
         )
 
-    def note(self, epoch: Epoch, seconds: float) -> None:
-        """Write an epoch that is done into metrics.jsonl."""
-        append_line(self.folder / METRICS, format_epoch(epoch))
-        done = (*self._times.epoch_seconds, seconds)
-        self._times = replace(self._times, epoch_seconds=done)
-
-    def step(self, state: Callable[[], State], ended: bool) -> None:
-        """Write a checkpoint if it is time for one; `ended`: an epoch has.
+    def on_step_end(self, capture: Callable[[], TrainState]) -> None:
+        """Write a checkpoint if one is due.
 
         Raises:
-            Interrupted: a signal asks for it; the checkpoint is written.
+            Interrupted: a signal asked the run to stop; a checkpoint is written first.
             SmidgenError: the checkpoint cannot be written; the last one is still there.
         """
-        number = self._stopped()
-        now = time.perf_counter()
-        wanted = ended or now - self._saved >= self.every
-        cheap = self._spent + self._cost <= SHARE * (now - self._begun)
-        if number is not None or (wanted and cheap):
-            self._save(state(), now)
-        if number is not None:
-            raise Interrupted(number, self.folder)
+        self._checkpoint(capture, due=time.perf_counter() - self._saved >= self.every)
 
-    def _save(self, state: State, now: float) -> None:
-        here = replace(
+    def on_epoch_end(self, epoch: Epoch, seconds: float, capture: Callable[[], TrainState]) -> None:
+        """Append the epoch to metrics.jsonl and write a checkpoint; raises as on_step_end."""
+        append_line(self.folder / METRICS, format_epoch(epoch))
+        self._epoch_seconds = (*self._epoch_seconds, seconds)
+        self._checkpoint(capture, due=True)
+
+    def _checkpoint(self, capture: Callable[[], TrainState], due: bool) -> None:
+        signal, now = self._stop_signal(), time.perf_counter()
+        affordable = self._total_cost + self._last_cost <= MAX_SHARE * (now - self._started)
+        if signal is not None or (due and affordable):
+            self._save(capture(), now)
+        if signal is not None:
+            raise Interrupted(signal, self.folder)
+
+    def _save(self, state: TrainState, now: float) -> None:
+        checkpoint = replace(
             self.checkpoint,
             times=self.times,
             epoch=state.epoch,
@@ -93,65 +88,7 @@ class Checkpointer:
             seconds=state.seconds,
             epochs=state.epochs,
         )
-        save_checkpoint(self.folder, here, state.tensors)
+        save_checkpoint(self.folder, checkpoint, state.tensors)
         self._saved = time.perf_counter()
-        self._cost = self._saved - now
-        self._spent += self._cost
-
-
-def movable(experiment: Experiment) -> Experiment:
-    """The experiment with a module of one's own where the run's folder keeps it."""
-    file = experiment.model.file
-    if file is None:
-        return experiment
-    return replace(experiment, model=experiment.model.with_file(Path(file.name)))
-
-
-def keep_experiment(experiment: Experiment, folder: Path) -> None:
-    """Write the experiment's files: a module of one's own as it is now, with what it imports."""
-    if (file := experiment.model.file) is not None:
-        for path in source_files(file):
-            ensure_folder((folder / path).parent)
-            write_atomic(folder / path, (file.parent / path).read_bytes())
-    write_atomic(folder / EXPERIMENT, format_experiment(movable(experiment)))
-
-
-def digest_of_code(experiment: Experiment) -> str:
-    """The SHA-256 of the files of one's own code that `experiment` runs."""
-    digest = running_sha256()
-    transforms = (experiment.data.transforms or "").rpartition(":")[0]
-    files = [experiment.model.file, Path(transforms) if transforms.endswith(".py") else None]
-    for file in files:
-        if file is not None and is_file(file):
-            for path in source_files(file):
-                digest.update((file.parent / path).read_bytes())
-    return digest.hexdigest()
-
-
-def require_unchanged(checkpoint: Checkpoint, experiment: Experiment, folder: Path) -> None:
-    """Nothing, where experiment and code are those that the run began with, whatever the words."""
-    if digest_of_code(experiment) != checkpoint.code_sha256:
-        raise CheckpointError(
-            f"the code of the network or of the transforms of {folder} was changed since the run "
-            "began; begin another run with it, or bring the original back."
-        )
-    there = read_experiment(folder / EXPERIMENT)
-    if without_words(there) != without_words(experiment):
-        raise CheckpointError(
-            f"{folder / EXPERIMENT} was changed since the run began; train it as a run of its own, "
-            "or bring the original back."
-        )
-
-
-def inexact_reasons(checkpoint: Checkpoint, now: Environment) -> tuple[str, ...]:
-    """Why a run that goes on from `checkpoint` is not what it would have been, in a sentence."""
-    before = checkpoint.environment
-    changes = [
-        f"{field.name} {new} instead of {old}"
-        for field in fields(Environment)
-        if (new := getattr(now, field.name)) != (old := getattr(before, field.name))
-    ]
-    if not changes:
-        return ()
-    place = f"epoch {checkpoint.epoch}, after batch {checkpoint.batch}"
-    return (f"Resumed in {place}, with {', '.join(changes)}: not exact.",)
+        self._last_cost = self._saved - now
+        self._total_cost += self._last_cost

@@ -1,27 +1,30 @@
-"""What a reader wants to see of a trained network: pictures and numbers for the report."""
+"""Diagnostics of a trained network: samples, worst predictions and feature maps, for reports."""
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from smidgen.config import Augment
-from smidgen.data import Dataset, Split, augment, normalize, eval_batches
+from smidgen.data import Dataset, Split, augment, eval_batches, normalize
 
 SAMPLES = 20
 WORST = 12
-MAPS = 32  # feature maps that are kept of a layer, at most
+MAPS = 32  # feature maps of a layer, at most
 
 
 @torch.no_grad()
-def diagnostics(network: nn.Module, data: Dataset, settings: Augment, seed: int) -> dict[str, Tensor]:
-    """Pictures of the data and of what `network` makes of it, on the CPU, by name.
+def collect_diagnostics(
+    network: nn.Module, data: Dataset, settings: Augment, seed: int
+) -> dict[str, Tensor]:
+    """Images and probabilities for a report, by name, on the CPU.
 
-    samples, samples_labels: training images, evenly from all classes, uint8 (n, channels, height,
-    width) and int64 (n,); augmented: the same images after one draw of `settings` each;
-    wrong, wrong_labels, wrong_shares: the test images with the highest loss among those that were
-    misclassified, their classes and the network's probabilities (n, classes), float32;
-    maps: what the first convolution makes of the first sample, float16 (maps, height, width), where
-    the network has a convolution.
+    - samples, samples_labels: training images, the same number of each class, uint8 (n, channels,
+      height, width) and int64 (n,)
+    - augmented: the same images, each after one random augmentation by `settings`
+    - wrong, wrong_labels, wrong_shares: the misclassified test images with the highest loss, their
+      true classes, and the predicted probabilities, float32 (n, classes)
+    - maps: the first convolution's output for the first sample, float16 (maps, height, width), if
+      the network has a convolution
     """
     network.eval()
     chosen = _evenly(data.train, len(data.classes))
@@ -38,29 +41,29 @@ def diagnostics(network: nn.Module, data: Dataset, settings: Augment, seed: int)
     return {name: tensor.cpu().contiguous() for name, tensor in found.items()}
 
 
-def _evenly(part: Split, num_classes: int) -> Tensor:
-    """The places of the first images of each class in turn, SAMPLES of them or a few less."""
+def _evenly(split: Split, num_classes: int) -> Tensor:
+    """Indices of the first images of each class in turn, about SAMPLES in all."""
     each = max(1, SAMPLES // num_classes)
-    return torch.cat([part.first_of(label, each) for label in range(min(num_classes, SAMPLES))])
+    return torch.cat([split.first_of(label, each) for label in range(min(num_classes, SAMPLES))])
 
 
 def _wrong(network: nn.Module, data: Dataset) -> dict[str, Tensor]:
-    test: Split = data.test
+    test = data.test
     batches = eval_batches(test, batch_size=500, mean=data.mean, std=data.std)
     logs = torch.cat([network(images).float().log_softmax(1) for images, _ in batches])
     loss = F.nll_loss(logs, test.labels, reduction="none")
     loss[logs.argmax(1) == test.labels] = -1.0
     worst = loss.topk(min(WORST, len(loss)))
-    places = worst.indices[worst.values >= 0]
+    indices = worst.indices[worst.values >= 0]
     return {
-        "wrong": test.images[places],
-        "wrong_labels": test.labels[places],
-        "wrong_shares": logs[places].exp(),
+        "wrong": test.images[indices],
+        "wrong_labels": test.labels[indices],
+        "wrong_shares": logs[indices].exp(),
     }
 
 
 def _maps(network: nn.Module, image: Tensor, data: Dataset) -> Tensor | None:
-    """What the first convolution to be called gives; None where none is called."""
+    """Output of the first convolution that runs; None if there is none."""
     seen: list[Tensor] = []
     hooks = [
         module.register_forward_hook(lambda module, args, output: seen.append(output))

@@ -1,67 +1,105 @@
-"""The trained network of a run, from its folder."""
+"""The trained network of a finished run, ready to use."""
 
+import os
 from pathlib import Path
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from smidgen._storage.tensors import read_tensors
-from smidgen.config import Experiment, is_file
-from smidgen.data import MAX_PIXELS, DatasetInfo
-from smidgen.data import describe as describe_data
+from smidgen.data import MAX_PIXELS, DatasetInfo, describe, normalize
 from smidgen.errors import RecordError
 from smidgen.models import build
-from smidgen.record import RECORD, WEIGHTS, RunRecord
+from smidgen.record import RECORD, WEIGHTS, DataRecord, RunRecord, read_record
+from smidgen.runs.experiment_files import require_own_module
 
 
-def restore(folder: Path, record: RunRecord, other: bool = False) -> nn.Module:
-    """The trained network of the run in `folder`, in eval mode on the CPU.
+class TrainedNetwork(nn.Module):
+    """A trained network together with what is needed to feed it.
+
+    Takes raw pixels, from 0 to 255, normalizes them as in training and returns the network's
+    scores.
+    """
+
+    network: nn.Module
+    """The network itself, in eval mode; it takes normalized float32 images."""
+    image_shape: tuple[int, int, int]
+    """Channels, height, width."""
+    mean: tuple[float, ...]
+    """By channel, of pixels in [0, 1]; subtracted first."""
+    std: tuple[float, ...]
+    """By channel; divided by afterwards."""
+    classes: tuple[str, ...]
+    """Class names, in the order of the scores."""
+
+    def __init__(self, network: nn.Module, data: DataRecord) -> None:
+        super().__init__()
+        self.network = network
+        self.image_shape, self.classes = data.image_shape, data.classes
+        self.mean, self.std = data.mean, data.std
+        self.eval().requires_grad_(False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits or log-probabilities (batch, classes) of images (batch, channels, height, width).
+
+        Pixels are uint8 or float, from 0 to 255.
+        """
+        scores: Tensor = self.network(normalize(images, self.mean, self.std))
+        return scores
+
+    @torch.no_grad()
+    def probabilities(self, images: Tensor) -> Tensor:
+        """Class probabilities (batch, classes) of images as `forward` takes them."""
+        shares: Tensor = self(images).softmax(1)
+        return shares
+
+
+def load_network(run: str | os.PathLike[str]) -> TrainedNetwork:
+    """The trained network of the finished run in the folder `run`, in eval mode on the CPU.
+
+    Building it runs the code of the run's module, if it has one.
 
     Raises:
-        RecordError: the weights are missing, damaged or not those of the record (unless `other`
-            weights are to be taken), the record's images and classes are not those of its data
-            set, or no data set can have them; it names a module outside of the run's folder.
+        RecordError: the run, its record or its weights are missing or damaged.
+    """
+    folder = Path(run)
+    record = read_record(folder)
+    return TrainedNetwork(restore(folder, record), record.data)
+
+
+def restore(folder: Path, record: RunRecord, any_weights: bool = False) -> nn.Module:
+    """The network that `record` describes with the weights in `folder`, in eval mode on the CPU.
+
+    Raises:
+        RecordError: the weights are missing, damaged or not those of the record (allowed with
+            `any_weights`); the record's image shape or classes do not fit its data set; it names a
+            module outside the run's folder.
     """
     require_own_module(record.experiment, folder)
-    facts = DatasetInfo(record.data.image_shape, len(record.data.classes))
-    data = record.experiment.data
-    if data.path is None and facts != (known := describe_data(data)):
-        raise RecordError(
-            f"{folder / RECORD} is damaged: it says images of {facts.image_shape} in "
-            f"{facts.num_classes} classes; {data.name} has images of {known.image_shape} in "
-            f"{known.num_classes}."
-        )
-    channels, height, width = facts.image_shape
-    if channels not in (1, 3) or min(height, width) < 1 or height * width > MAX_PIXELS:
-        raise RecordError(
-            f"{folder / RECORD} is damaged: it says images of {facts.image_shape} (channels, "
-            f"height, width), which no data set has; at most {MAX_PIXELS:,} pixels are read."
-        )
-    network = build(record.experiment.model, facts.image_shape, facts.num_classes)
+    info = DatasetInfo(record.data.image_shape, len(record.data.classes))
+    _require_known_shape(record, info, folder / RECORD)
+    network = build(record.experiment.model, info.image_shape, info.num_classes)
     path = folder / WEIGHTS
-    weights = read_tensors(path, None if other else record.weights_sha256)
+    weights = read_tensors(path, None if any_weights else record.weights_sha256)
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:
-        lines = str(error).splitlines()  # a heading, then what does not fit
-        what = lines[min(1, len(lines) - 1)].strip().rstrip(".")
-        raise RecordError(f"{path} holds the weights of another network: {what}.") from None
+        lines = str(error).splitlines()  # a heading, then each mismatch
+        reason = lines[min(1, len(lines) - 1)].strip().rstrip(".")
+        raise RecordError(f"{path} holds the weights of another network: {reason}.") from None
     return network.eval()
 
 
-def require_own_module(experiment: Experiment, folder: Path) -> None:
-    """Nothing, where the module of the run in `folder`, if it is a file, is one that it keeps.
-
-    Whoever names a run runs its module; what else is on the machine is not for a record to choose.
-
-    Raises:
-        RecordError: the file is not in the folder, or is a link that leaves it.
-    """
-    file = experiment.model.file
-    if file is None:
-        return
-    kept = file == folder / file.name and is_file(file)
-    if not kept or not file.resolve().is_relative_to(folder.resolve()):
+def _require_known_shape(record: RunRecord, info: DatasetInfo, path: Path) -> None:
+    data = record.experiment.data
+    if data.path is None and info != (known := describe(data)):
         raise RecordError(
-            f"{folder} names the module {file}, which is no file of its own: a run keeps its "
-            "module's file in its folder. Bring the original back, or repeat the run."
+            f"{path} is damaged: it says images of {info.image_shape} in {info.num_classes} "
+            f"classes; {data.name} has images of {known.image_shape} in {known.num_classes}."
+        )
+    channels, height, width = info.image_shape
+    if channels not in (1, 3) or min(height, width) < 1 or height * width > MAX_PIXELS:
+        raise RecordError(
+            f"{path} is damaged: it says images of {info.image_shape} (channels, height, width), "
+            f"which no data set has; at most {MAX_PIXELS:,} pixels are read."
         )

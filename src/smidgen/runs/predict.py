@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from smidgen.data import normalize, open_image, load_image
+from smidgen.data import load_image, normalize, open_image
 from smidgen.record import RunRecord, read_record
 from smidgen.runs.load import restore
 
@@ -55,7 +55,7 @@ def _as_input(path: Path, record: RunRecord) -> NDArray[np.uint8]:
 
 
 def read_grey(path: Path) -> NDArray[np.float32]:
-    """The picture in shades of grayscale from 0 to 1, (height, width); what is transparent is white.
+    """The image in grayscale from 0 to 1, (height, width); transparent pixels are white.
 
     Raises:
         DataError: it cannot be read, is no picture, or has over 50 million pixels.

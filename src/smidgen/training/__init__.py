@@ -5,6 +5,7 @@ from smidgen.training.backends import (
     Backend,
     Speed,
     choose_backend,
+    forward_with,
     measure_backends,
     unsupported_reason,
 )
@@ -14,17 +15,16 @@ from smidgen.training.checkpoint import (
     remove_checkpoints,
     save_checkpoint,
 )
-from smidgen.training.loop import Progress, State, Watch, train
+from smidgen.training.loop import TrainState, train
 
 __all__ = [
     "BACKENDS",
     "Checkpoint",
     "Backend",
-    "Progress",
     "Speed",
-    "State",
-    "Watch",
+    "TrainState",
     "choose_backend",
+    "forward_with",
     "load_checkpoint",
     "measure_backends",
     "remove_checkpoints",

@@ -1,7 +1,7 @@
-"""All that a run needs to go on after a stop, in one file that says its own digest.
+"""Everything that a run needs to resume, in one file that states its own digest.
 
-A line of text with the SHA-256 of what follows, then safetensors: the tensors, and the rest as JSON
-in the file's header. Reading it runs no code. The file before the last one is kept.
+A line of text with the SHA-256 of the rest, then safetensors: the tensors, and everything else as
+JSON in the safetensors header. Reading it runs no code. The previous checkpoint is kept as well.
 """
 
 import json
@@ -20,7 +20,7 @@ from smidgen.record import DataRecord, Environment, Epoch, Times
 from smidgen.training.device import MAX_THREADS
 
 CHECKPOINT = "last.checkpoint"
-BEFORE = "previous.checkpoint"
+PREVIOUS = "previous.checkpoint"
 
 _HEAD = b"smidgen checkpoint 1 "
 _HEAD_BYTES = len(_HEAD) + 64 + 1
@@ -28,25 +28,25 @@ _HEAD_BYTES = len(_HEAD) + 64 + 1
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Checkpoint:
-    """A run as it stands; its tensors come beside it."""
+    """The state of a run, without its tensors."""
 
     experiment: Experiment
     seed: int
     device: str
-    """As it was asked for: auto, say."""
+    """As requested, such as auto."""
     data_dir: str | None
     skip_bad: bool
     code_sha256: str
-    """Of the files of one's own code that the run uses; of nothing, where there is none."""
+    """Of the user's source files that the run uses; of nothing if there are none."""
     data: DataRecord
     environment: Environment
     times: Times
-    inexact: tuple[str, ...]
-    """As the record's."""
+    caveats: tuple[str, ...] = ()
+    """As in the record."""
     epoch: int = 1
     batch: int = 0
     seconds: float = 0.0
-    """These three as the training's State has them; before the first step there are no tensors."""
+    """These three as in TrainState; before the first step there are no tensors."""
     epochs: tuple[Epoch, ...] = ()
 
     def __post_init__(self) -> None:
@@ -58,11 +58,11 @@ class Checkpoint:
             and self.seconds >= 0
         )
         if not sound:
-            raise ValueError("its seed, threads or place make no sense")
+            raise ValueError("its seed, threads or position are out of range")
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, tensors: dict[str, Tensor]) -> None:
-    """Write the checkpoint into `folder`; the last one becomes the one before.
+    """Write the checkpoint into `folder`; the last one becomes the previous one.
 
     Raises:
         SmidgenError: it cannot be written; the last one is still there.
@@ -70,20 +70,20 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, tensors: dict[str, Ten
     header = {"checkpoint": json.dumps(to_plain(checkpoint), allow_nan=False)}
     body = pack_tensors(tensors, header)
     write_atomic(
-        folder / CHECKPOINT, _HEAD + sha256_of(body).encode() + b"\n" + body, keep=folder / BEFORE
+        folder / CHECKPOINT, _HEAD + sha256_of(body).encode() + b"\n" + body, keep=folder / PREVIOUS
     )
 
 
 def load_checkpoint(folder: Path) -> tuple[Checkpoint, dict[str, Tensor], str | None]:
-    """The last checkpoint in `folder`, or the one before where the last is missing or damaged.
+    """The last checkpoint in `folder`, or the previous one if the last is missing or damaged.
 
-    The third is what is wrong with the last one, in a sentence, where the one before was taken.
+    The third value says what is wrong with the last one, in a sentence, if the previous is used.
 
     Raises:
-        CheckpointError: there is none, or none that is whole.
+        CheckpointError: there is no intact checkpoint.
     """
     failures = []
-    for name in (CHECKPOINT, BEFORE):
+    for name in (CHECKPOINT, PREVIOUS):
         path = folder / name
         try:
             checkpoint, tensors = decode_checkpoint(path.read_bytes())
@@ -97,26 +97,26 @@ def load_checkpoint(folder: Path) -> tuple[Checkpoint, dict[str, Tensor], str | 
             return checkpoint, tensors, failures[0] if failures else None
     if failures:
         raise CheckpointError(" ".join(failures))
-    raise CheckpointError(f"{folder} holds no checkpoint to go on from.")
+    raise CheckpointError(f"{folder} has no checkpoint to resume from.")
 
 
 def decode_checkpoint(content: bytes) -> tuple[Checkpoint, dict[str, Tensor]]:
     """The checkpoint in the bytes of a file.
 
     Raises:
-        CheckpointError: they are not what was written; the message lacks the file's name.
+        CheckpointError: they are damaged; the message lacks the file's name.
     """
     head, body = content[:_HEAD_BYTES], content[_HEAD_BYTES:]
     if head != _HEAD + sha256_of(body).encode() + b"\n":
-        raise CheckpointError("is damaged: it does not have the SHA-256 that it says.")
+        raise CheckpointError("is damaged: it does not have the SHA-256 that it states.")
     try:
         header = json.loads(unpack_metadata(body)["checkpoint"])
         return from_plain(Checkpoint, header), unpack_tensors(body)
     except (KeyError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"is no checkpoint of this smidgen: {error}.") from None
+        raise CheckpointError(f"is not a checkpoint of this version of smidgen: {error}.") from None
 
 
 def remove_checkpoints(folder: Path) -> None:
-    """Remove what a run that is done needs no more."""
-    for name in (CHECKPOINT, BEFORE):
+    """Remove the checkpoints, which a finished run does not need."""
+    for name in (CHECKPOINT, PREVIOUS):
         (folder / name).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The one training loop."""
+"""The training loop."""
 
 import math
 import time
@@ -8,163 +8,149 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from smidgen.callbacks import Callback, Progress
 from smidgen.config import Train
 from smidgen.data import TrainLoader
 from smidgen.errors import ModelError
 from smidgen.record import Epoch, Score
 from smidgen.seeds import generators, seed_all, set_generators
-from smidgen.training.backends import forward_with
 from smidgen.training.schedule import rate
 from smidgen.training.step import TrainStep
 
-_GLANCE = 0.1  # seconds between two looks at the running sums: each look waits for the device
+_PROGRESS_SECONDS = 0.1  # between two reports: reading the running sums waits for the device
+
+Evaluate = Callable[[nn.Module], tuple[Score | None, Score | None]]
+"""Scores a network after an epoch: (validation, test), None for what is not scored."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Progress:
-    """Where a run stands within an epoch."""
+class TrainState:
+    """Everything that the rest of a training run depends on, between two steps."""
 
     epoch: int
+    """The current epoch, from 1; one past the last when training is done."""
     batch: int
-    num_batches: int
-    running: Score
-    images_per_second: float
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class State:
-    """All that the rest of a training depends on, between two steps."""
-
-    epoch: int
-    """The one under way, from 1; one more than there are when all are done."""
-    batch: int
-    """Batches of it that are done."""
+    """Batches of that epoch that are done."""
     seconds: float
-    """That it took until now."""
+    """Time spent on that epoch so far."""
     epochs: tuple[Epoch, ...]
-    """Those that are done."""
+    """The completed epochs."""
     tensors: dict[str, Tensor]
-    """Weights, optimizer, average, generators, sums over the epoch: not copies."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Watch:
-    """What is called while training goes on, and what scores the network after an epoch."""
-
-    batch: Callable[[Progress], None]
-    """A few times a second."""
-    epoch: Callable[[Epoch, float], None]
-    """After each epoch, with its seconds."""
-    validate: Callable[[nn.Module], Score | None]
-    test: Callable[[nn.Module], Score | None]
-    """The look at the test set after each epoch that an experiment can ask for."""
-    step: Callable[[Callable[[], State], bool], None]
-    """After each step, and once more after each epoch (then with True), with what gives the state;
-    what it raises stops the training there."""
+    """Weights, optimizer, average, random generators and running sums; not copies."""
 
 
 def train(
     network: nn.Module,
-    batches: TrainLoader,
+    loader: TrainLoader,
     settings: Train,
-    watch: Watch,
-    start: State | None = None,
-    backend: str = "eager",
+    *,
+    forward: Callable[[Tensor], Tensor] | None = None,
+    evaluate: Evaluate = lambda network: (None, None),
+    callback: Callback | None = None,
+    start: TrainState | None = None,
 ) -> tuple[nn.Module, tuple[Epoch, ...]]:
-    """The trained network (the average, where the settings ask for one) and its epochs.
+    """Train `network` and return it (or its average, if the settings ask for one) and its epochs.
 
-    `network` and the images stand on one device. Everything random comes from the batches' seed:
-    dropout from torch's global generator, which is seeded for it. `backend` is one of BACKENDS that
-    the network has here. From `start`, the state of such a training, it goes on to what that
-    one would have come to, bit for bit.
+    `network` and the images must be on the same device. All randomness comes from the loader's
+    seed; dropout uses torch's global generator, which is seeded here. `forward` computes the
+    network's training scores in some backend and defaults to the network itself. Training that
+    starts from the `TrainState` of an earlier one ends in the same weights, bit for bit.
 
     Raises:
-        ModelError: the loss is no longer finite, or a batch is too small for a batch norm.
-        CheckpointError: `start` is the state of another training.
+        ModelError: the loss is no longer finite, or a batch is too small for batch norm.
+        CheckpointError: `start` belongs to another network or other settings.
     """
-    device, steps_per_epoch = batches.part.labels.device, len(batches)
+    callback = callback or Callback()
+    device, steps_per_epoch = loader.split.labels.device, len(loader)
     peak, num_steps = settings.optimizer.lr, settings.epochs * steps_per_epoch
-    channels, height, width = batches.part.images.shape[1:]
-    half = settings.precision == "bfloat16"
     network.train()
-    forward = forward_with(backend, network, (channels, height, width), half)
-    learner, epochs = TrainStep(network, settings, forward), list(start.epochs) if start else []
-    running = _Running(start.epoch if start else 1, steps_per_epoch, device, watch.batch)
-    seed_all(batches.seed, "train")
+    step = TrainStep(network, settings, forward)
+    running = _RunningScore(start.epoch if start else 1, steps_per_epoch, device)
+    epochs = list(start.epochs) if start else []
+    seed_all(loader.seed, "train")
     if start:
-        learner.load(start.tensors)
+        step.load(start.tensors)
         running.load(start)
         set_generators(start.tensors, device)
 
-    def state() -> State:
-        return State(
+    def lr_of(number: int) -> float:
+        return rate(settings.schedule, peak, number, num_steps, steps_per_epoch)
+
+    def capture() -> TrainState:
+        return TrainState(
             epoch=running.epoch,
             batch=running.batches,
-            seconds=time.perf_counter() - running.start,
+            seconds=running.seconds,
             epochs=tuple(epochs),
-            tensors=learner.state() | running.sums() | generators(device),
+            tensors=step.state() | running.sums() | generators(device),
         )
 
     while (epoch := running.epoch) <= settings.epochs:
-        clean = epoch > settings.epochs - batches.augment.no_aug_epochs
+        first = (epoch - 1) * steps_per_epoch
+        clean = epoch > settings.epochs - loader.augment.no_aug_epochs
         network.train()
-        for images, labels in batches.epoch(epoch, clean=clean, start=running.batches):
-            step = (epoch - 1) * steps_per_epoch + running.batches
-            lr = rate(settings.schedule, peak, step, num_steps, steps_per_epoch)
-            loss, scores = learner.step(images, labels, lr)
+        for images, labels in loader.epoch(epoch, clean=clean, start=running.batches):
+            loss, scores = step.step(images, labels, lr_of(first + running.batches))
             running.add(loss, scores, labels)
-            watch.step(state, False)
-        last = epoch * steps_per_epoch - 1
+            if (progress := running.progress()) is not None:
+                callback.on_progress(progress)
+            callback.on_step_end(capture)
+        validation, test = evaluate(step.result)
         done = Epoch(
             epoch=epoch,
             train=running.score(),
-            validation=watch.validate(learner.result),
-            test=watch.test(learner.result),
-            lr=rate(settings.schedule, peak, last, num_steps, steps_per_epoch),
+            validation=validation,
+            test=test,
+            lr=lr_of(first + steps_per_epoch - 1),
         )
         epochs.append(done)
-        watch.epoch(done, time.perf_counter() - running.start)
-        running = _Running(epoch + 1, steps_per_epoch, device, watch.batch)
-        watch.step(state, True)
-    return learner.result.eval(), tuple(epochs)
+        seconds, running = running.seconds, _RunningScore(epoch + 1, steps_per_epoch, device)
+        callback.on_epoch_end(done, seconds, capture)
+    return step.result.eval(), tuple(epochs)
 
 
-class _Running:
-    """Loss and accuracy over the epoch so far, summed on the device, read a few times a second."""
+class _RunningScore:
+    """Loss and accuracy over the epoch so far, summed on the device."""
 
-    def __init__(
-        self, epoch: int, num_batches: int, device: torch.device, tell: Callable[[Progress], None]
-    ) -> None:
-        self.epoch, self.num_batches, self.tell = epoch, num_batches, tell
+    def __init__(self, epoch: int, num_batches: int, device: torch.device) -> None:
+        self.epoch, self.num_batches = epoch, num_batches
         self.loss = torch.zeros((), device=device)
         self.correct = torch.zeros((), dtype=torch.int64, device=device)
         self.images = self.batches = 0
-        self.start = self.told = time.perf_counter()
+        self._start = self._reported = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self._start
 
     def add(self, loss: Tensor, scores: Tensor, labels: Tensor) -> None:
         self.images += len(labels)
         self.batches += 1
         self.loss += loss * len(labels)
         self.correct += (scores.argmax(1) == labels).sum()
+
+    def progress(self) -> Progress | None:
+        """What to report now; None if the last report was a moment ago."""
         now = time.perf_counter()
-        if now - self.told >= _GLANCE or self.batches == self.num_batches:
-            self.told = now
-            self.tell(
-                Progress(
-                    epoch=self.epoch,
-                    batch=self.batches,
-                    num_batches=self.num_batches,
-                    running=self.score(),
-                    images_per_second=self.images / (now - self.start),
-                )
-            )
+        if now - self._reported < _PROGRESS_SECONDS and self.batches < self.num_batches:
+            return None
+        self._reported = now
+        score = self.score()
+        return Progress(
+            epoch=self.epoch,
+            batch=self.batches,
+            num_batches=self.num_batches,
+            loss=score.loss,
+            accuracy=score.accuracy,
+            images_per_second=self.images / self.seconds,
+        )
 
     def score(self) -> Score:
         loss = float(self.loss) / self.images
         if not math.isfinite(loss):
             raise ModelError(
-                f"the loss became {loss} in epoch {self.epoch}, by batch {self.batches}; a lower "
-                "train.optimizer.lr, or a longer warm-up, usually helps."
+                f"the loss became {loss} in epoch {self.epoch}, by batch {self.batches}; try a "
+                "lower train.optimizer.lr or a longer warm-up."
             )
         return Score(loss=loss, accuracy=int(self.correct) / self.images)
 
@@ -175,8 +161,8 @@ class _Running:
             "running.images": torch.tensor(self.images),
         }
 
-    def load(self, state: State) -> None:
+    def load(self, state: TrainState) -> None:
         self.batches, self.images = state.batch, int(state.tensors["running.images"])
         self.loss.copy_(state.tensors["running.loss"])
         self.correct.copy_(state.tensors["running.correct"])
-        self.start -= state.seconds
+        self._start -= state.seconds

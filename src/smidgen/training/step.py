@@ -1,4 +1,4 @@
-"""A network and what changes with it as it learns, one step at a time."""
+"""One training step: forward, loss, backward, optimizer, average."""
 
 from collections.abc import Callable
 
@@ -13,12 +13,12 @@ from smidgen.training.optimizers import build_optimizer
 
 
 class TrainStep:
-    """The network, its optimizer and its running average, as the settings ask for them."""
+    """A network with its optimizer and running average, trained one batch at a time."""
 
     def __init__(
         self, network: nn.Module, settings: Train, forward: Callable[[Tensor], Tensor] | None = None
     ) -> None:
-        """Learn through `forward`, which is `network` in whatever form; left out, the network."""
+        """Use `forward` for the training scores of `network`; by default the network itself."""
         self.network = network
         self.optimizer = build_optimizer(network, settings.optimizer)
         ema = settings.average.name == "ema"
@@ -28,27 +28,27 @@ class TrainStep:
 
     @property
     def result(self) -> nn.Module:
-        """The network that counts: the average, where there is one."""
+        """The network to evaluate and keep: the average, if there is one."""
         return self.average.network if self.average else self.network
 
     def step(self, images: Tensor, labels: Tensor, lr: float) -> tuple[Tensor, Tensor]:
-        """Learn from one batch; its mean loss and its scores (batch, classes) before the step.
+        """Train on one batch; return its mean loss and scores (batch, classes) before the step.
 
         Raises:
-            ModelError: the batch is too small for a batch norm, or forward fails.
+            ModelError: the batch is too small for batch norm.
         """
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group.get("share", 1.0)
         try:
             scores = self._forward(images)
-        except (RuntimeError, ValueError) as error:
-            first = (str(error).strip() or type(error).__name__).splitlines()[0]
-            few = "more than 1 value per channel" in first  # batch norm needs a spread
-            advice = "; a larger train.batch_size helps" if few else ""
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
             raise ModelError(
-                f"the network cannot learn from a batch of {len(images)}: {first}{advice}."
+                f"batch norm cannot train on a batch of {len(images)} image(s) here: it needs more "
+                "than one value per channel; increase train.batch_size."
             ) from error
-        # On log-probabilities, too: their log-softmax is what they are.
+        # Also right for log-probabilities: log-softmax leaves them unchanged.
         loss = F.cross_entropy(scores, labels, label_smoothing=self._smoothing)
         self.optimizer.zero_grad()
         torch.autograd.backward(loss)
@@ -58,7 +58,7 @@ class TrainStep:
         return loss.detach(), scores.detach()
 
     def state(self) -> dict[str, Tensor]:
-        """All that the next step depends on, by name: the tensors themselves, not copies."""
+        """Everything that the next step depends on, by name; the tensors themselves, not copies."""
         found = {f"network.{name}": tensor for name, tensor in _tensors(self.network)}
         for place, parameter in enumerate(self._parameters()):
             for name, value in self.optimizer.state[parameter].items():
@@ -69,17 +69,17 @@ class TrainStep:
         return found
 
     def load(self, state: dict[str, Tensor]) -> None:
-        """Become what gave `state`.
+        """Restore what `state()` returned.
 
         Raises:
-            CheckpointError: it is that of another network, or of other settings.
+            CheckpointError: it belongs to another network or other settings.
         """
         try:
             self._load(state)
         except (KeyError, RuntimeError) as error:
             first = str(error).splitlines()[0]
             raise CheckpointError(
-                f"the checkpoint is of another network, or of other settings: {first}."
+                f"the checkpoint belongs to another network or other settings: {first}."
             ) from None
 
     def _load(self, state: dict[str, Tensor]) -> None:
@@ -90,11 +90,11 @@ class TrainStep:
                 own = f"optimizer.{place}."
                 for key, value in state.items():
                     if key.startswith(own):
-                        # in the parameter's own layout, which a fused step takes for granted
+                        # keep the parameter's memory layout, which fused optimizers assume
                         like = parameter if value.shape == parameter.shape else value
                         device = parameter.device
-                        kept = torch.empty_like(like, dtype=value.dtype, device=device)
-                        self.optimizer.state[parameter][key[len(own) :]] = kept.copy_(value)
+                        restored = torch.empty_like(like, dtype=value.dtype, device=device)
+                        self.optimizer.state[parameter][key[len(own) :]] = restored.copy_(value)
             if self.average:
                 for name, tensor in _tensors(self.average.network):
                     tensor.copy_(state[f"average.{name}"])
@@ -105,5 +105,5 @@ class TrainStep:
 
 
 def _tensors(network: nn.Module) -> list[tuple[str, Tensor]]:
-    """Parameters and buffers, also those that a state_dict leaves out."""
+    """Parameters and buffers, including non-persistent ones."""
     return [*network.named_parameters(), *network.named_buffers()]

@@ -210,7 +210,7 @@ def test_the_images_are_mapped_and_not_read(folder: Path) -> None:
     dataset.train.images[0] = 0
     assert load(Data(path=str(folder / "pets"))).train.images[0].max() > 0
     batches = TrainLoader(
-        part=dataset.train,
+        split=dataset.train,
         batch_size=8,
         augment=Augment(rotate=5),
         mean=dataset.mean,

@@ -11,13 +11,13 @@ import pytest
 from smidgen.cli import main
 from smidgen.config import Experiment, format_experiment
 from smidgen.report.live import LivePage
-from smidgen.training.tracking import SINKS
+from smidgen.training.tracking import TRACKERS
 
 
 @pytest.fixture
 def command(tiny: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """A training of seconds, without its report."""
-    monkeypatch.setattr("smidgen.runs.run.write_report", lambda *_: None)
+    monkeypatch.setattr("smidgen.runs.train.write_report", lambda *_: None)
     path = tmp_path / "tiny.toml"
     path.write_text(format_experiment(tiny), encoding="utf-8")
     return ["train", str(path), "--out", str(tmp_path / "runs"), "--threads", "1"]
@@ -111,4 +111,4 @@ def test_track_tells_a_sink_every_epoch(
 def test_the_flag_names_every_sink(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "gap-6k", "--track", "wandb"]) == 2
     err = capsys.readouterr().err
-    assert all(name in err for name in SINKS)
+    assert all(name in err for name in TRACKERS)

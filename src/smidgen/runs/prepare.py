@@ -1,0 +1,98 @@
+"""What a run needs before its first step: its network and profile, then data and backend."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from smidgen.config import Experiment
+from smidgen.data import Dataset, DatasetInfo
+from smidgen.models import build
+from smidgen.profiling import check_output, profile
+from smidgen.record import DataRecord, Environment, Profile
+from smidgen.runs.options import RunOptions
+from smidgen.seeds import seed_all
+from smidgen.training import BACKENDS, choose_backend, forward_with
+from smidgen.training.device import describe_environment
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PreparedRun:
+    """Everything that training needs."""
+
+    network: nn.Module
+    """With its initial weights, on the device that trains."""
+    profile: Profile
+    dataset: Dataset
+    """On the device that trains."""
+    forward: Callable[[Tensor], Tensor]
+    """The network's training scores, computed by the backend."""
+    environment: Environment
+
+
+def prepare_network(
+    experiment: Experiment, info: DatasetInfo, seed: int = 0
+) -> tuple[nn.Module, Profile]:
+    """Build the experiment's network with the initial weights of `seed`, and profile it.
+
+    Raises:
+        ConfigError, ModelError: it cannot be built, or does not return (batch, classes).
+    """
+    seed_all(seed, "network")
+    network = build(experiment.model, info.image_shape, info.num_classes)
+    found = profile(network, info.image_shape)
+    check_output(found, info.num_classes)
+    return network, found
+
+
+def prepare_run(
+    network: nn.Module,
+    profile: Profile,
+    dataset: Dataset,
+    experiment: Experiment,
+    options: RunOptions,
+    device: torch.device,
+) -> PreparedRun:
+    """Choose a backend for `network`, and move it and the data to `device`.
+
+    The process has the backend's number of threads from then on.
+
+    Raises:
+        ConfigError: the backend that the options name cannot train this network here.
+    """
+    shape, settings = dataset.image_shape, experiment.train
+    backend = choose_backend(
+        network.to(device),
+        shape,
+        settings,
+        len(dataset.train),
+        BACKENDS if options.backend == "auto" else (options.backend,),
+        [options.threads] if options.threads else None,
+    )
+    torch.set_num_threads(backend.threads)
+    bfloat16 = settings.precision == "bfloat16"
+    return PreparedRun(
+        network=network,
+        profile=profile,
+        dataset=dataset.to(device),
+        forward=forward_with(backend.name, network, shape, bfloat16),
+        environment=describe_environment(device, backend.name),
+    )
+
+
+def data_record(dataset: Dataset) -> DataRecord:
+    """What a run's record says of its data."""
+    return DataRecord(
+        name=dataset.name,
+        source=dataset.source,
+        sha256=dataset.sha256,
+        num_train=len(dataset.train.labels),
+        num_validation=len(dataset.validation.labels) if dataset.validation else 0,
+        num_test=len(dataset.test.labels),
+        image_shape=dataset.image_shape,
+        mean=dataset.mean,
+        std=dataset.std,
+        classes=dataset.classes,
+        notes=dataset.notes,
+    )
