@@ -17,7 +17,7 @@ from smidgen.config import Average, Data, Experiment, Model, Optimizer, Train
 from smidgen.data import normalize
 from smidgen.profiling import profile
 from smidgen.profiling.receptive_field.probe import probe
-from smidgen.profiling.receptive_field.tracker import FieldTracker
+from smidgen.profiling.receptive_field.propagation import FieldPropagation
 from smidgen.profiling.trace import Operator, trace
 from smidgen.report import read_run, write_report
 from smidgen.runs.check import check
@@ -95,15 +95,16 @@ def test_receptive_fields_equal_the_probe(name: str) -> None:
 def test_the_scores_see_what_the_probe_shows(name: str) -> None:
     net = nn.Sequential(ZOO[name](10, 1), nn.Identity())
     traced = trace(net, IMAGE)
-    lookout = FieldTracker(traced.image)
+    propagation = FieldPropagation(traced.image)
     for event in traced.events:
         if isinstance(event, Operator):
-            lookout.apply(event)
-    assert lookout.notes == []
-    shown = probe(net, IMAGE)["1"]
-    for field, seen in zip(lookout._sights[traced.output.key].fields, shown, strict=True):
-        expected = min(field.first + field.size, 28) - max(field.first, 0)
-        # a square that reaches into padding does not know of the line that a stride left out
+            propagation.apply(event)
+    assert propagation.notes == []
+    spans = propagation.spans(traced.output)
+    assert spans is not None
+    for span, seen in zip(spans, probe(net, IMAGE)["1"], strict=True):
+        expected = min(int(span.last.max()), 27) - max(int(span.first.min()), 0) + 1
+        # a field that reaches into padding may miss the one line that a stride skips
         assert seen == expected or (seen, expected) == (27, 28)
 
 

@@ -1,23 +1,23 @@
-"""Against a probe: a line of the image is poisoned, and what sees it is no number any more."""
+"""Receptive fields against an independent probe: one line of the image at a time is NaN."""
 
 import math
 from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
 from small_nets import NETS, SHAPE, Function
 from torch import Tensor, nn
 
 from smidgen.models import REFERENCE
 from smidgen.profiling import profile
-from smidgen.profiling.receptive_field.arithmetic import Field
-from smidgen.profiling.receptive_field.tracker import FieldTracker
+from smidgen.profiling.receptive_field.propagation import FieldPropagation
+from smidgen.profiling.receptive_field.span import Span
 from smidgen.profiling.trace import Operator, trace
 
 
-def sees(net: nn.Module, shape: tuple[int, ...], axis: int) -> Tensor:
+def depends_on(net: nn.Module, shape: tuple[int, ...], axis: int) -> Tensor:
     """Which lines of the image each output depends on: (lines, *output shape) of bool."""
     lines = shape[1 + axis]
     images = torch.rand(lines, *shape, dtype=torch.float64)
@@ -28,49 +28,55 @@ def sees(net: nn.Module, shape: tuple[int, ...], axis: int) -> Tensor:
     return out.isnan()
 
 
-def fields(net: nn.Module, shape: tuple[int, ...]) -> tuple[Field, Field]:
-    """What the output sees, as the profile follows it, with where it begins."""
+def output_spans(net: nn.Module, shape: tuple[int, ...]) -> tuple[Span, Span]:
     traced = trace(net, shape)
-    lookout = FieldTracker(traced.image)
-    for event in traced.events:
-        if isinstance(event, Operator):
-            lookout.apply(event)
-    assert lookout.notes == []
-    return lookout._sights[traced.output.key].fields
+    propagation = FieldPropagation(traced.image)
+    for step in traced.events:
+        if isinstance(step, Operator):
+            propagation.apply(step)
+    assert propagation.notes == []
+    spans = propagation.spans(traced.output)
+    assert spans is not None
+    return spans
 
 
-def check(net: nn.Module, shape: tuple[int, ...], holes: bool = False) -> None:
-    """Every output's square, clipped to the image, is the one that the probe shows.
+def assert_equals_probe(net: nn.Module, shape: tuple[int, ...], dilated: bool = False) -> int:
+    """Each output's span, clipped to the image, is what the probe finds; how many were compared.
 
-    A window with holes can miss lines at the border, so there it may see less.
+    A dilated window can skip the lines at the border, so there the probe may find less.
     """
-    expected = fields(net, shape)
-    for axis in (0, 1):
-        seen, field = sees(net, shape, axis), expected[axis]
-        seen = seen.any(1).any(2 - axis) if seen.ndim == 4 else seen.flatten(1).any(1)[:, None]
-        for place, column in enumerate(seen.T.tolist()):  # (places, lines)
-            start = field.first + (0 if field.fixed else place * field.jump)
-            end = start + field.size
-            lines = [line for line, is_seen in enumerate(column) if is_seen]
-            first, last = max(start, 0), min(end, shape[1 + axis]) - 1
-            if not holes or (start >= 0 and end <= shape[1 + axis]):
-                assert (lines[0], lines[-1]) == (first, last)
+    compared = 0
+    for axis, span in enumerate(output_spans(net, shape)):
+        seen = depends_on(net, shape, axis)
+        if seen.ndim == 4:  # one channel alone may see less, and a column in padding nothing
+            seen = seen.any(1).any(2 - axis)  # (lines, places along the axis)
+            ends = [t.expand(span.shape)[0, 0].amax(1 - axis) for t in (span.first, span.last)]
+        else:
+            seen = seen.flatten(1).any(1)[:, None]
+            ends = [span.first.flatten()[:1], span.last.flatten()[:1]]
+        for line, start, end in zip(seen.T, *(t.tolist() for t in ends), strict=True):
+            found = line.nonzero().flatten().tolist()
+            clipped = (max(start, 0), min(end, shape[1 + axis] - 1))
+            if not dilated or clipped == (start, end):
+                assert (found[0], found[-1]) == clipped
+                compared += 1
             else:
-                assert not lines or (lines[0] >= first and lines[-1] <= last)
+                assert not found or (found[0] >= clipped[0] and found[-1] <= clipped[1])
+    return compared
 
 
 @pytest.mark.parametrize("name", NETS)
 def test_equals_the_probe(name: str) -> None:
-    check(NETS[name](), SHAPE, holes=name == "dilated")
+    assert assert_equals_probe(NETS[name](), SHAPE, dilated=name == "dilated")
 
 
 @pytest.mark.parametrize("name", REFERENCE)
 def test_reference_networks_equal_the_probe(name: str) -> None:
-    check(REFERENCE[name](), (1, 28, 28))
+    assert assert_equals_probe(REFERENCE[name](), (1, 28, 28))
 
 
 @st.composite
-def stacks(draw: st.DrawFn) -> nn.Module:
+def stacks(draw: st.DrawFn) -> nn.Sequential:
     """A few convolutions and pools with random windows."""
     layers: list[nn.Module] = []
     for _ in range(draw(st.integers(1, 3))):
@@ -85,9 +91,11 @@ def stacks(draw: st.DrawFn) -> nn.Module:
 
 
 @given(net=stacks())
-@settings(max_examples=12, deadline=None)
-def test_random_stacks_equal_the_probe(net: nn.Module) -> None:
-    check(net, (1, 40, 41), holes=True)
+@settings(max_examples=25, deadline=None)
+def test_random_stacks_equal_the_probe(net: nn.Sequential) -> None:
+    event(f"{len(net)} layers")
+    # 40 by 41 pixels fit three windows of up to 5 with stride 2, and leave fields off the border
+    assert assert_equals_probe(net, (1, 40, 41), dilated=True) >= 2
 
 
 def test_pairs_in_the_rows() -> None:

@@ -8,8 +8,8 @@ from smidgen.errors import ModelError
 from smidgen.profiling.macs import KNOWN, macs
 from smidgen.profiling.memory import activation_bytes
 from smidgen.profiling.receptive_field.probe import probe
+from smidgen.profiling.receptive_field.propagation import FieldPropagation
 from smidgen.profiling.receptive_field.rules import rule_for, window_of
-from smidgen.profiling.receptive_field.tracker import FieldTracker
 from smidgen.profiling.trace import Enter, Exit, Operator, Trace, Value, Weight, trace
 from smidgen.record import Layer, Pair, Profile, Window
 
@@ -128,7 +128,7 @@ class _Row:
 
 def _layers(traced: Trace) -> tuple[tuple[Layer, ...], tuple[str, ...]]:
     """The rows of the layer table and the notes."""
-    lookout = FieldTracker(traced.image)
+    lookout = FieldPropagation(traced.image)
     ledger = _Ledger(traced.weights)
     rows: list[_Row] = []
     calls: list[tuple[Enter, _Row | None]] = [(Enter("", "", False, ()), None)]
@@ -163,7 +163,7 @@ def _operator_row(
     path: str,
     leaf: _Row | None,
     traced: Trace,
-    lookout: FieldTracker,
+    lookout: FieldPropagation,
     ledger: "_Ledger",
 ) -> _Row | None:
     """The row that counts the operator: its leaf module's, one of its own, or none."""
