@@ -344,7 +344,10 @@ def check_one_line(capsys: Capture, message: str) -> None:
         (["train", "none.toml"], "none.toml cannot be read: No such file or directory"),
         (["train", "."], "'.' is neither a TOML file"),
         (["train", "./"], "cannot be read: Is a directory"),
-        (["train", "gap-6k", "--model.net", "gap-7k"], "model.net is 'gap-7k'; known are gap-6k"),
+        (
+            ["train", "gap-6k", "--model.net", "gap-7k"],
+            "'gap-7k'; available are gap-6k",
+        ),
         (["train", "gap-6k", "--model.args", "{x = 1}"], "model.args does not fit gap-6k"),
         (["train", "gap-6k", "--data.name", "x"], "data.name is 'x'; it must be one of mnist"),
         (["train", "gap-6k", "--train.epochs", "x"], "--train.epochs is 'x'; it must be an int"),

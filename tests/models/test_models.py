@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -44,7 +46,24 @@ def test_flatten_18k_can_leave_out_its_last_relu() -> None:
 
 
 def test_what_cannot_be_built_is_said() -> None:
-    with pytest.raises(ConfigError, match=r"model.net is 'lenet'; known are gap-6k, squeeze-7k"):
+    with pytest.raises(ConfigError, match=r"model.net is 'lenet'; available are gap-6k, sq"):
         build(Model(net="lenet"), IMAGE, 10)
     with pytest.raises(ConfigError, match=r"model.args does not fit gap-6k: .*'width'"):
         build(Model(net="gap-6k", args={"width": 3}), IMAGE, 10)
+
+
+def test_a_module_with_lazy_layers_is_initialized_by_the_input_shape(tmp_path: Path) -> None:
+    path = tmp_path / "lazy_net.py"
+    path.write_text(
+        "from torch import nn\n\ndef Net(num_classes):\n"
+        "    return nn.Sequential(nn.LazyConv2d(4, 3), nn.Flatten(), nn.LazyLinear(num_classes))\n"
+    )
+    weights = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        network = build(Model(module=f"{path}:Net"), (3, 9, 7), 5)
+        weights.append(torch.cat([p.detach().flatten() for p in network.parameters()]))
+    assert [tuple(p.shape) for p in network.parameters() if p.ndim > 1] == [(4, 3, 3, 3), (5, 140)]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+    assert network.training

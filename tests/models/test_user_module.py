@@ -227,6 +227,14 @@ def test_a_run_keeps_the_code_that_it_was_trained_with(
     assert not list(moved.rglob("__pycache__"))
 
 
+def test_a_module_with_lazy_layers_is_trained_and_checked(
+    write: Write, trained: Callable[..., Path]
+) -> None:
+    folder = trained(write(NET.replace("nn.Conv2d(in_channels, ", "nn.LazyConv2d(")))
+    assert read_record(folder).profile.layers[0].params == 4 * 9 + 4
+    assert check(folder).passed
+
+
 def test_an_edited_copy_is_found_out(write: Write, trained: Callable[..., Path]) -> None:
     folder = trained(write(NET))
     copy = folder / "my_model.py"

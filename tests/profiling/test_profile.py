@@ -225,12 +225,55 @@ def test_output_without_a_batch(function: object, message: str) -> None:
         profile(Function(function), SHAPE)  # type: ignore[arg-type]
 
 
-def test_lazy_layers_are_named() -> None:
+def lazy() -> nn.Sequential:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        net = nn.LazyLinear(3)
-    with pytest.raises(ModelError, match="lazy"):
-        profile(net, (4,))
+        return nn.Sequential(
+            nn.LazyConv2d(4, 3), nn.LazyBatchNorm2d(), nn.Dropout(), nn.Flatten(), nn.LazyLinear(3)
+        )
+
+
+def test_lazy_layers_are_initialized_by_the_input_shape() -> None:
+    made = profile(lazy(), SHAPE)
+    eager = nn.Sequential(
+        nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.Dropout(), nn.Flatten(), nn.Linear(1584, 3)
+    )
+    assert made == profile(eager, SHAPE)
+
+
+def test_lazy_initialization_repeats_and_leaves_all_else_as_it_was() -> None:
+    found = []
+    for _ in range(2):
+        net = lazy()
+        net[3].eval()
+        net.register_buffer("calls", torch.zeros(1))
+        net.register_forward_hook(lambda m, args, out: m.calls.add_(1) and None)
+        torch.manual_seed(3)
+        state = torch.get_rng_state()
+        profile(net, SHAPE)
+        assert torch.equal(torch.get_rng_state(), state)
+        assert net.training
+        assert not net[3].training
+        assert net.calls == 0
+        found.append(net.state_dict())
+    assert found[0]["4.weight"].shape == (3, 1584)
+    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+
+
+def test_a_lazy_layer_that_forward_never_calls_is_named() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        net = Function(lambda m, x: m.used(x), used=nn.LazyConv2d(2, 1), spare=nn.LazyLinear(3))
+    with pytest.raises(ModelError, match=r"lazy layers that its forward does not call: spare"):
+        profile(net, SHAPE)
+
+
+def test_a_lazy_network_that_fails_says_why() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        net = nn.Sequential(nn.LazyConv2d(4, 3), nn.Conv2d(5, 4, 3))
+    with pytest.raises(ModelError, match=r"lazy layers .* \(2, 24, 20\): .*expected.* 5 channels"):
+        profile(net, SHAPE)
 
 
 def test_the_documented_figures_are_the_computed_ones() -> None:

@@ -315,7 +315,7 @@ def test_the_largest_seed_works(tiny: Experiment, digits: Dataset, tmp_path: Pat
 @pytest.mark.parametrize(
     ("model", "kind", "message"),
     [
-        (Model(net="gap-7k"), ConfigError, "model.net is 'gap-7k'; known are gap-6k"),
+        (Model(net="gap-7k"), ConfigError, "model.net is 'gap-7k'; available are gap-6k"),
         (Model(net="gap-6k", args={"drop": 1}), ConfigError, "model.args does not fit gap-6k"),
         (Model(net="gap-6k", args={"dropout": "x"}), ConfigError, "model.args does not fit gap-6k"),
         (Model(chain="8 Q G"), ConfigError, "model.chain, token 2"),

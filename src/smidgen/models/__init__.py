@@ -1,33 +1,40 @@
-"""Networks, built from an experiment: the five published ones, chains, and people's own."""
+"""Networks built from an experiment: a reference network, a chain, or a user's module."""
+
+import warnings
 
 from torch import nn
 
 from smidgen.config import Model
 from smidgen.errors import ConfigError
 from smidgen.models.chain import build_chain
+from smidgen.models.lazy import initialize_lazy
 from smidgen.models.reference import REFERENCE
 from smidgen.models.user_module import build_module
 
-__all__ = ["REFERENCE", "build"]
+__all__ = ["REFERENCE", "build", "initialize_lazy"]
 
 
 def build(model: Model, input_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
-    """The network of `model`: from (batch, channels, height, width) to (batch, classes).
+    """Build the network of `model`: (batch, channels, height, width) to (batch, classes).
 
-    Its weights are drawn from torch's global generator.
+    Weights are drawn from torch's global generator. Lazy layers are initialized by one image of
+    `input_shape`.
 
     Raises:
-        ConfigError: an unknown net, an argument that it does not take, a chain that is wrong, or a
-            module that is not there.
-        ModelError: the code of a module raises.
+        ConfigError: an unknown net, chain token or module, or arguments that do not fit.
+        ModelError: the user's module raises.
     """
     if model.chain is not None:
         return build_chain(model.chain, input_shape, num_classes)
     if model.module is not None:
-        return build_module(model.module, model.args, input_shape, num_classes)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Lazy modules", UserWarning)
+            network = build_module(model.module, model.args, input_shape, num_classes)
+            initialize_lazy(network, input_shape)
+        return network
     assert model.net is not None  # Model takes exactly one
     if model.net not in REFERENCE:
-        raise ConfigError(f"model.net is {model.net!r}; known are {', '.join(REFERENCE)}.")
+        raise ConfigError(f"model.net is {model.net!r}; available are {', '.join(REFERENCE)}.")
     try:
         return REFERENCE[model.net](**model.args)
     except (TypeError, ValueError) as error:

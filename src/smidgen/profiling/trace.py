@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from smidgen.errors import ModelError
+from smidgen.models.lazy import initialize_lazy
 from smidgen.profiling.shape_errors import describe_failure
 
 Shape = tuple[int, ...]
@@ -109,9 +109,8 @@ def trace(module: nn.Module, input_shape: Shape) -> Trace:
         ModelError: forward fails (with the layers that ran and the one that failed), or its result
             is no tensor whose first dimension is the batch.
     """
-    tensors = dict(module.named_parameters()) | dict(module.named_buffers())
-    if any(is_lazy(tensor) for tensor in tensors.values()):
-        raise ModelError("The network has lazy layers; call it once on an image, then profile it.")
+    with torch.random.fork_rng(devices=[]):
+        initialize_lazy(module, input_shape)
     generator = torch.Generator().manual_seed(0)
     image = torch.rand(1, *input_shape, generator=generator)  # (batch, *input_shape)
     substitutes = stand_ins(module)
