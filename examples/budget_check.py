@@ -8,6 +8,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
 import smidgen
+from smidgen.data import normalize
 
 network = nn.Sequential(
     nn.Conv2d(1, 8, 3, stride=2),
@@ -24,7 +25,7 @@ verdict = budget.check(smidgen.profile(network, (1, 28, 28)), epochs=3)
 assert verdict.passed, verdict
 
 data = smidgen.load(smidgen.Data(name="digits"))
-images = smidgen.normalize(data.train.images, data.mean, data.std)
+images = normalize(data.train.images, data.mean, data.std)
 optimizer = torch.optim.AdamW(network.parameters(), lr=0.003)
 torch.manual_seed(0)
 for _ in range(3):
@@ -35,7 +36,7 @@ for _ in range(3):
         optimizer.step()
 
 with torch.no_grad():
-    scores = network(smidgen.normalize(data.test.images, data.mean, data.std))
+    scores = network(normalize(data.test.images, data.mean, data.std))
 accuracy = float((scores.argmax(1) == data.test.labels).float().mean())
 verdict = budget.check(smidgen.profile(network, (1, 28, 28)), epochs=3, accuracy=accuracy)
 print(verdict)

@@ -58,5 +58,5 @@ def test_a_run_that_was_tampered_with_fails(
     monkeypatch.chdir(tmp_path)
     tests: dict[str, Any] = {}
     exec(block, tests)
-    with pytest.raises(AssertionError, match=r"right test images: .* 300 in the record"):
+    with pytest.raises(AssertionError, match=r"correct test images: .* 300 in the record"):
         tests["test_the_run_is_inside_its_budget_and_equals_its_record"]()

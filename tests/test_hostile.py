@@ -298,8 +298,8 @@ for what, reference in {
     "a file of the current folder": "evil.py:Net",
     "a link that leaves the folder": "link",
 }.items():
-    case(f"module: {what}", with_module(reference), "which is no file of its own")
-case("module: for predict", with_module("{}/evil.py:Net", "predict"), "which is no file of its own")
+    case(f"module: {what}", with_module(reference), "which is not in that folder")
+case("module: for predict", with_module("{}/evil.py:Net", "predict"), "which is not in that folder")
 
 
 def with_image_shape(shape: list[int]) -> Make:
@@ -414,7 +414,7 @@ for what, reference in {
     case(
         f"checkpoint: a module by {what}",
         with_checkpoint(naming_module(reference)),
-        "which is no file of its own",
+        "which is not in that folder",
     )
 
 
