@@ -1,14 +1,19 @@
 """What people import: these names, these meanings, and nothing heavy before it is used."""
 
+import os
+import random
 import subprocess
 import sys
 import typing
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 import smidgen
@@ -16,6 +21,8 @@ from smidgen import Budget, SmidgenError
 from smidgen.budget import Profiled
 from smidgen.config import format_experiment
 from smidgen.errors import ConfigError
+from smidgen.formatting import percent
+from smidgen.runs.run import run
 
 if typing.TYPE_CHECKING:
     from smidgen.data import Dataset
@@ -108,6 +115,72 @@ def test_training_and_checking_are_a_line_each(
     assert found.passed
     assert found.record == outcome.record
     assert str(found.verdict).startswith("verdict: inside the budget")
+
+
+def state_of_the_process() -> tuple[object, ...]:
+    """Everything global that a computation may change."""
+    return (
+        torch.get_num_threads(),
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+        torch.get_rng_state().tolist(),
+        random.getstate(),
+        repr(np.random.get_state()),
+        os.environ.get("CUBLAS_WORKSPACE_CONFIG"),
+    )
+
+
+@pytest.mark.parametrize("call", ["train", "resume", "check", "load_network", "predict", "profile"])
+def test_a_call_leaves_the_process_as_it_was(
+    call: str, tiny: smidgen.Experiment, digits: "Dataset", spoilable: Path, tmp_path: Path
+) -> None:
+    image = tmp_path / "5.png"
+    Image.new("L", (28, 28)).save(image)
+    calls: dict[str, Callable[[], object]] = {
+        "train": lambda: run(tiny, smidgen.RunOptions(out=tmp_path, threads=1), dataset=digits),
+        "resume": lambda: smidgen.resume(spoilable),
+        "check": lambda: smidgen.check(spoilable),
+        "load_network": lambda: smidgen.load_network(spoilable),
+        "predict": lambda: smidgen.predict(spoilable, [image]),
+        "profile": lambda: smidgen.profile(network, (1, 28, 28)),
+    }
+    network = small()
+    before = state_of_the_process()
+    calls[call]()
+    assert state_of_the_process() == before
+
+
+def test_the_trained_network_comes_back_with_what_feeds_it(
+    finished: "smidgen.RunResult", digits: "Dataset"
+) -> None:
+    assert finished.folder is not None
+    assert finished.record is not None
+    images = digits.test.images
+    loaded = smidgen.load_network(str(finished.folder))
+    for network in (finished.network, loaded):
+        assert network is not None
+        assert not network.training
+        assert not any(parameter.requires_grad for parameter in network.parameters())
+        assert (network.mean, network.std) == (digits.mean, digits.std)
+        assert (network.classes, network.image_shape) == (digits.classes, (1, 28, 28))
+        correct = (network(images).argmax(1) == digits.test.labels).sum()
+        assert int(correct) == finished.record.test.num_correct
+        shares = network.probabilities(images[:5])
+        assert torch.allclose(shares.sum(1), torch.ones(5))
+    assert torch.equal(loaded(images), finished.network(images))  # type: ignore[misc]
+
+
+def test_results_show_themselves(finished: "smidgen.RunResult", spoilable: Path) -> None:
+    found = smidgen.check(spoilable)
+    assert finished.record is not None
+    accuracy = percent(finished.record.test.score.accuracy)
+    for result in (finished, found):
+        assert "verdict: inside the budget" in str(result)
+    assert str(finished).startswith(f"{accuracy} of 360 test images after epoch 2")
+    assert "record: equal to what was counted and scored again" in str(found)
+    shown: list[Any] = [finished, found.verdict, finished.record.profile]
+    for result in shown:
+        assert result._repr_html_().count("<table>") >= 1
 
 
 def test_over_the_budget_nothing_is_trained(tiny: smidgen.Experiment, tmp_path: Path) -> None:

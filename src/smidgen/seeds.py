@@ -1,6 +1,8 @@
 """Random numbers from a run's seed, and the generators that others draw from."""
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -62,3 +64,14 @@ def set_generators(states: dict[str, Tensor], device: torch.device) -> None:
         torch.cuda.set_rng_state(states["random.cuda"], device)
     if device.type == "mps" and "random.mps" in states:
         torch.mps.set_rng_state(states["random.mps"])
+
+
+@contextmanager
+def preserved_generators(device: torch.device | None = None) -> Iterator[None]:
+    """Restore the global generators on exit: torch's, also of `device`, Python's and numpy's."""
+    device = device or torch.device("cpu")
+    before = generators(device)
+    try:
+        yield
+    finally:
+        set_generators(before, device)

@@ -107,7 +107,7 @@ def test_over_the_budget_train_stops_before_it_starts(
     assert main(["train", str(tiny_file), *words]) == 1
     out, err = capsys.readouterr()
     assert err == ""
-    assert out.splitlines()[0] == "stopped before training: the budget cannot be kept"
+    assert out.startswith("stopped before training: ")
     assert not (tmp_path / "runs").exists()
 
 
@@ -118,7 +118,7 @@ def test_check_of_an_untouched_run(finished_folder: Path, capsys: Capture) -> No
     assert main(["check", str(finished_folder)]) == 0
     out = capsys.readouterr().out
     assert out.startswith("verdict: inside the budget")
-    assert out.endswith("record: what was counted and scored again equals it\n")
+    assert out.endswith("record: equal to what was counted and scored again\n")
 
 
 def test_check_of_an_edited_run_is_exit_1(spoilable: Path, capsys: Capture) -> None:

@@ -242,7 +242,8 @@ def test_an_interrupted_run_leaves_its_metrics_and_no_record(
     with pytest.raises(Interrupted) as stopped:
         run(tiny, RunOptions(out=tmp_path, threads=1), [Recorder(stop_after=1)], digits)
     assert (stopped.value.signal, stopped.value.folder) == (signal.SIGINT, folder)
-    assert files(folder) == {"experiment.toml", "metrics.jsonl", "last.checkpoint"}
+    checkpoints = {"last.checkpoint", "previous.checkpoint"}
+    assert files(folder) == {"experiment.toml", "metrics.jsonl", *checkpoints}
     (line,) = (folder / "metrics.jsonl").read_text().splitlines()
     assert json.loads(line)["epoch"] == 1
 

@@ -145,12 +145,7 @@ def _check(given: argparse.Namespace) -> int:
         repeat=given.repeat,
         **what_is_given(given, "device"),
     )
-    print(found.verdict)
-    for difference in found.differences:
-        print(f"  differs from the record: {difference}")
-    if not found.differences:
-        again = ", and what was trained again," if given.repeat else ""
-        print(f"record: what was counted and scored again{again} equals it")
+    print(found)
     return 0 if found.passed else 1
 
 

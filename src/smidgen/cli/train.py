@@ -189,14 +189,9 @@ def _callbacks(given: argparse.Namespace, run_name: str) -> "Iterator[list[Callb
 
 def _print_result(result: "RunResult") -> int:
     """Print what came of a run; the exit status."""
-    from smidgen.record import PAGE, read_times
-    from smidgen.report import result_sentence
+    from smidgen.record import PAGE
 
-    if result.record is None or result.folder is None:
-        print("stopped before training: the budget cannot be kept")
-    else:
-        print(result_sentence(result.record, read_times(result.folder)))
-    print(result.verdict)
+    print(result)
     if result.folder is not None:
         print(f"report: {result.folder / PAGE}")
     return 0 if result.verdict.passed else 1

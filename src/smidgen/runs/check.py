@@ -48,11 +48,22 @@ class CheckResult:
     """The budget compared with what was counted and scored again."""
     differences: tuple[str, ...]
     """Everything that differs from the record, one phrase each."""
+    repeated: bool
+    """Whether the run was trained again, too."""
 
     @property
     def passed(self) -> bool:
         """True if the budget is kept and nothing differs from the record."""
         return self.verdict.passed and not self.differences
+
+    def __str__(self) -> str:
+        lines = [f"  differs from the record: {difference}" for difference in self.differences]
+        if not lines:
+            what = (
+                "counted, scored and trained again" if self.repeated else "counted and scored again"
+            )
+            lines = [f"record: equal to what was {what}"]
+        return "\n".join([str(self.verdict), *lines])
 
 
 def check(
@@ -110,7 +121,9 @@ def check(
     differences = [*_differences(pairs), *_file_differences(folder, record)]
     if repeat:
         differences += _repeat_differences(record, dataset, device)
-    return CheckResult(record=record, verdict=verdict, differences=tuple(differences))
+    return CheckResult(
+        record=record, verdict=verdict, differences=tuple(differences), repeated=repeat
+    )
 
 
 def _close(now: float, recorded: float) -> bool:

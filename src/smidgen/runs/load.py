@@ -12,6 +12,7 @@ from smidgen.errors import RecordError
 from smidgen.models import build
 from smidgen.record import RECORD, WEIGHTS, DataRecord, RunRecord, read_record
 from smidgen.runs.experiment_files import require_own_module
+from smidgen.seeds import preserved_generators
 
 
 class TrainedNetwork(nn.Module):
@@ -78,7 +79,8 @@ def restore(folder: Path, record: RunRecord, any_weights: bool = False) -> nn.Mo
     require_own_module(record.experiment, folder)
     info = DatasetInfo(record.data.image_shape, len(record.data.classes))
     _require_known_shape(record, info, folder / RECORD)
-    network = build(record.experiment.model, info.image_shape, info.num_classes)
+    with preserved_generators():
+        network = build(record.experiment.model, info.image_shape, info.num_classes)
     path = folder / WEIGHTS
     weights = read_tensors(path, None if any_weights else record.weights_sha256)
     try:

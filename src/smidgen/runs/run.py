@@ -1,5 +1,6 @@
 """One experiment, one seed: trained from its first step or from a checkpoint, then scored once."""
 
+import html
 import shlex
 import signal
 import time
@@ -34,7 +35,9 @@ from smidgen.record import (
     format_record,
     format_times,
     read_record,
+    read_times,
 )
+from smidgen.report import result_sentence
 from smidgen.runs.checkpointer import Checkpointer
 from smidgen.runs.diagnostics import collect_diagnostics
 from smidgen.runs.experiment_files import (
@@ -47,6 +50,7 @@ from smidgen.runs.experiment_files import (
 from smidgen.runs.load import TrainedNetwork, load_network
 from smidgen.runs.options import CHECKPOINT_SECONDS, RunOptions
 from smidgen.runs.prepare import PreparedRun, data_record, prepare_network, prepare_run
+from smidgen.seeds import preserved_generators
 from smidgen.training import (
     Checkpoint,
     TrainState,
@@ -73,6 +77,20 @@ class RunResult:
     network: TrainedNetwork | None = field(default=None, repr=False, compare=False)
     """The trained network, in eval mode on the CPU."""
 
+    @property
+    def sentence(self) -> str:
+        """The result in a sentence."""
+        if self.record is None or self.folder is None:
+            return "stopped before training: the network or the epochs are over the budget"
+        return result_sentence(self.record, read_times(self.folder))
+
+    def __str__(self) -> str:
+        return f"{self.sentence}\n{self.verdict}"
+
+    def _repr_html_(self) -> str:
+        """The result with the verdict as a table, for notebooks."""
+        return f"<p>{html.escape(self.sentence)}</p>{self.verdict._repr_html_()}"
+
 
 def run(
     experiment: Experiment,
@@ -94,7 +112,10 @@ def run(
     options, clock = options or RunOptions(), time.perf_counter()
     experiment = parse_experiment(format_experiment(experiment))  # 5 is 5.0, as when resumed
     started = datetime.now(UTC).isoformat(timespec="seconds")
-    with compute_settings(options.device, options.threads) as device:
+    with (
+        compute_settings(options.device, options.threads) as device,
+        preserved_generators(device),
+    ):
         network, profile = prepare_network(experiment, describe(experiment.data), options.seed)
         verdict = experiment.budget.check(profile, epochs=experiment.train.epochs)
         if not verdict.passed:
@@ -164,7 +185,10 @@ def resume(
             threads=threads or checkpoint.environment.threads,
             backend=checkpoint.environment.backend,
         )
-        with compute_settings(options.device, options.threads) as target:
+        with (
+            compute_settings(options.device, options.threads) as target,
+            preserved_generators(target),
+        ):
             network, profile = prepare_network(experiment, describe(experiment.data), options.seed)
             dataset = _load(experiment, options)
             _require_same_data(dataset, checkpoint, folder)
