@@ -216,15 +216,21 @@ def with_arrays(**arrays: torch.Tensor) -> Make:
 
 for what, arrays in {
     "samples in one dimension": {"samples": torch.zeros(20, dtype=torch.uint8)},
-    "samples that are not numbers": {"samples": torch.full((20, 1, 28, 28), float("nan"))},
+    "samples that are not integers": {"samples": torch.full((20, 1, 28, 28), float("nan"))},
     "samples of seven channels": {"samples": torch.zeros(20, 7, 28, 28, dtype=torch.uint8)},
-    "labels of no class": {"wrong_labels": torch.full((12,), 10**12)},
-    "labels below 0": {"wrong_labels": torch.full((12,), -99)},
-    "shares that are not numbers": {"wrong_shares": torch.full((12, 10), float("nan"))},
+    "no samples": {"samples": torch.zeros(0, 1, 28, 28, dtype=torch.uint8)},
+    "fewer labels than images": {"wrong_labels": torch.zeros(3, dtype=torch.int64)},
     "maps without sides": {"maps": torch.zeros((), dtype=torch.float16)},
-    "100,000 maps": {"maps": torch.zeros(100_000, 1, 1, dtype=torch.float16)},
+    "maps without pixels": {"maps": torch.zeros(3, 0, 0, dtype=torch.float16)},
 }.items():
-    case(f"diagnostics: {what}", with_arrays(**arrays), "is not what a run keeps by that name")
+    case(f"diagnostics: {what}", with_arrays(**arrays), "which do not fit the record")
+for what, label in {"labels of no class": 10**12, "labels below 0": -99}.items():
+    labels = torch.full((12,), label)
+    case(
+        f"diagnostics: {what}",
+        with_arrays(wrong_labels=labels),
+        "has labels of none of the classes",
+    )
 
 
 # --------------------------------------------------------------------------------------- records
@@ -265,13 +271,11 @@ case("record: an integer of 5,000 digits", with_text(": 3", ": " + "9" * 5000), 
 case("record: 1e400", with_text('"loss": ', '"loss": ' + "9" * 400), "run.json is damaged: it has ")
 for what, key_path, value in (
     ("a loss of 1e308", "epochs.0.train.loss", 1e308),
-    ("10^300 parameters", "profile.num_params", 10**300),
-    ("multiply-adds below 0", "profile.layers.0.macs", -(10**300)),
     ("a ragged confusion matrix", "test.confusion", [[1], [2, 3]]),
     ("no confusion matrix", "test.confusion", []),
     ("no test images", "test.num_images", 0),
+    ("more correct images than images", "test.num_correct", 10**6),
     ("no epochs", "epochs", []),
-    ("no layers", "profile.layers", []),
     ("a limit that is a script", "verdict.limits.0.limit", "<script>alert(1)</script>"),
 ):
     case(f"record: {what}", with_value(key_path, value), "run.json is damaged: it has ")
@@ -764,6 +768,42 @@ def test_reports_and_pages_run_no_module(
     assert main(["audit", "README.md"]) == 0
     assert main(["audit", "run/experiment.toml"]) == 0
     assert not workspace.canary.exists()
+
+
+@pytest.mark.parametrize(
+    ("key_path", "value"),
+    [
+        ("profile.num_params", 10**300),
+        ("profile.layers.0.macs", -(10**300)),
+        ("profile.layers", []),
+        ("epochs.0.train.accuracy", -1e300),
+        ("epochs.0.lr", -1e300),
+        ("data.num_train", -5),
+    ],
+)
+def test_absurd_numbers_with_the_right_digest_are_shown_as_they_are(
+    key_path: str, value: object, workspace: Workspace, capfd: Capture
+) -> None:
+    """The digest vouches for the record; `smidgen check` counts again."""
+    assert main(with_value(key_path, value)(workspace)) == 0
+    assert capfd.readouterr().err == ""
+    assert (workspace.run / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"wrong_shares": torch.full((12, 10), float("nan"))},
+        {"maps": torch.zeros(100_000, 1, 1, dtype=torch.float16)},
+        {"maps": torch.full((2, 3, 3), float("inf"), dtype=torch.float16)},
+    ],
+    ids=["probabilities that are not numbers", "100,000 maps", "maps that are infinite"],
+)
+def test_absurd_diagnostics_with_the_right_digest_are_shown_as_they_are(
+    arrays: dict[str, torch.Tensor], workspace: Workspace, capfd: Capture
+) -> None:
+    assert main(with_arrays(**arrays)(workspace)) == 0
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize("name", ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>'])

@@ -32,6 +32,10 @@ class LimitVerdict:
     passed: bool
     """Whether the value is within the limit; a value equal to it is."""
 
+    def __post_init__(self) -> None:
+        if self.limit not in _NAMES:
+            raise ValueError(f"it has the limit {self.limit!r}; there are {', '.join(_NAMES)}.")
+
     @property
     def cells(self) -> tuple[str, str, str, str]:
         """The limit's name, what is allowed, what was measured, and pass or FAIL, as text.

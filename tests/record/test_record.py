@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from smidgen._storage.serialization import from_plain
-from smidgen.budget import LimitVerdict, Verdict
+from smidgen.budget import Budget, LimitVerdict, Verdict
 from smidgen.errors import RecordError
 from smidgen.record import (
     SCHEMA,
@@ -42,7 +42,8 @@ def sealed(body: str) -> bytes:
 
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
-scores = st.builds(Score, loss=finite, accuracy=finite)
+counts = st.integers(0)
+scores = st.builds(Score, loss=st.floats(0, 1e38), accuracy=finite)
 epochs = st.builds(
     Epoch,
     train=scores,
@@ -51,14 +52,27 @@ epochs = st.builds(
     lr=finite,
 )
 bins = st.builds(CalibrationBin, confidence=finite, accuracy=finite)
-evaluations = st.builds(Evaluation, score=scores, calibration=st.lists(bins, max_size=2).map(tuple))
-limits = st.builds(LimitVerdict, bound=finite, value=finite)
+evaluations = st.builds(
+    Evaluation,
+    score=scores,
+    num_images=st.just(2**64),
+    num_correct=st.integers(0, 2**64),
+    confusion=st.tuples(st.tuples(counts, counts), st.tuples(counts, counts)),
+    calibration=st.lists(bins, max_size=2).map(tuple),
+)
+limits = st.builds(
+    LimitVerdict,
+    limit=st.sampled_from(list(Budget.__dataclass_fields__)),
+    bound=finite,
+    value=finite,
+)
 verdicts = st.builds(Verdict, limits=st.lists(limits, max_size=3).map(tuple))
 data = st.builds(
     DataRecord,
     image_shape=st.tuples(st.just(2), st.integers(1), st.integers(1)),
     mean=st.tuples(finite, finite),
     std=st.just((0.5, 1e-9)),
+    classes=st.tuples(st.text(), st.text()),
 )
 
 
@@ -71,7 +85,7 @@ data = st.builds(
             "caveats": st.lists(st.text(), max_size=2).map(tuple),
             "data": data,
             "profile": st.from_type(Profile),
-            "epochs": st.lists(epochs, max_size=3).map(tuple),
+            "epochs": st.lists(epochs, min_size=1, max_size=3).map(tuple),
             "test": evaluations,
             "environment": st.from_type(Environment),
             "verdict": verdicts,

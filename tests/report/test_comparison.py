@@ -12,8 +12,8 @@ from smidgen.config import Experiment
 from smidgen.record import Score
 from smidgen.report import read_run, write_comparison
 from smidgen.report.comparison import _accuracy, changes, comparison_rows, pareto_front
-from smidgen.report.plots import style
 from smidgen.report.run_folder import RunFolder
+from smidgen.report.style import line_style
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def with_epochs(experiment: Experiment, epochs: int) -> Experiment:
     )
 
 
-def test_what_changed_is_told_by_field(tiny: Experiment) -> None:
+def test_changes_are_listed_by_field(tiny: Experiment) -> None:
     renamed = dataclasses.replace(tiny, name="other", target="", analysis="text")
     assert changes(tiny, renamed) == []
     deeper = dataclasses.replace(
@@ -39,7 +39,7 @@ def test_what_changed_is_told_by_field(tiny: Experiment) -> None:
     ]
 
 
-def test_a_row_for_each_run_tells_its_record(run: RunFolder, tiny: Experiment) -> None:
+def test_each_run_has_a_row(run: RunFolder, tiny: Experiment) -> None:
     unfinished = dataclasses.replace(run, record=None, experiment=with_epochs(tiny, 9))
     first, second, third = comparison_rows([run, run, unfinished])
     assert run.record is not None
@@ -104,14 +104,14 @@ def test_the_same_records_give_the_same_bytes(run: RunFolder, tmp_path: Path) ->
 
 
 def test_no_two_of_many_curves_look_alike() -> None:
-    assert len({tuple(sorted(style(number).items())) for number in range(36)}) == 36
-    pairs = {(style(number)["color"], style(number)["marker"]) for number in range(36)}
+    assert len({tuple(sorted(line_style(number).items())) for number in range(36)}) == 36
+    pairs = {(line_style(number)["color"], line_style(number)["marker"]) for number in range(36)}
     assert len(pairs) == 36
 
 
 def test_the_accuracy_axis_shows_where_every_run_ends(run: RunFolder) -> None:
-    lost = Score(loss=2.3, accuracy=0.1)
-    epochs = tuple(dataclasses.replace(e, train=lost, validation=lost) for e in run.epochs)
+    guessing = Score(loss=2.3, accuracy=0.1)
+    epochs = tuple(dataclasses.replace(e, train=guessing, validation=guessing) for e in run.epochs)
     axes = _accuracy([run, dataclasses.replace(run, epochs=epochs)]).axes[0]
     assert axes.get_ylim()[0] < 10
 

@@ -69,7 +69,7 @@ def dataset(classes: tuple[str, ...], shape: Shape) -> Dataset:
 
 
 def folder(record: RunRecord, place: Path, classes: tuple[str, ...], shape: Shape) -> RunFolder:
-    """The run of a network that has learnt nothing."""
+    """The run of an untrained network."""
     torch.manual_seed(0)
     conv = nn.Conv2d(shape[0], 40, 3, stride=2)
     head = nn.Linear(40, len(classes))
@@ -95,8 +95,7 @@ def folder(record: RunRecord, place: Path, classes: tuple[str, ...], shape: Shap
         record=made,
         times=None,
         diagnostics=shown,
-        filters=conv.weight.detach().numpy(),
-        missing=(),
+        weights={"0.weight": conv.weight.detach().numpy()},
     )
 
 
@@ -122,6 +121,8 @@ def test_the_report_is_drawn_and_stays_small(
     for name in classes:
         assert f">{name if len(name) <= 25 else f'{name[:13]}…{name[-11:]}'}<" in text
     drawn = {path.stem: path.stat().st_size for path in (tmp_path / "figures").glob("*.png")}
-    assert {"confusion", "class-accuracy", "most-wrong", "samples", "feature-maps"} <= set(drawn)
+    assert {"confusion", "class-accuracy", "worst-predictions", "samples", "feature-maps"} <= set(
+        drawn
+    )
     assert max(drawn.values()) < 2_000_000
     assert (tmp_path / "report.md").stat().st_size < 100_000

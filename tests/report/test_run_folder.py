@@ -14,7 +14,7 @@ from smidgen.record import RunRecord
 from smidgen.report import read_run, write_report
 
 
-def test_a_finished_run_tells_everything(finished_folder: Path, record: RunRecord) -> None:
+def test_a_finished_run_has_everything(finished_folder: Path, record: RunRecord) -> None:
     run = read_run(finished_folder)
     assert (run.record, run.experiment, run.epochs) == (record, record.experiment, record.epochs)
     assert run.missing == ()
@@ -23,7 +23,7 @@ def test_a_finished_run_tells_everything(finished_folder: Path, record: RunRecor
     assert run.title == "tiny, seed-3"
 
 
-def test_an_unfinished_run_tells_its_epochs(spoilable: Path, record: RunRecord) -> None:
+def test_an_unfinished_run_has_its_epochs(spoilable: Path, record: RunRecord) -> None:
     for name in ("run.json", "weights.safetensors", "diagnostics.safetensors"):
         (spoilable / name).unlink()
     lines = (spoilable / "metrics.jsonl").read_text().splitlines(keepends=True)
@@ -32,24 +32,24 @@ def test_an_unfinished_run_tells_its_epochs(spoilable: Path, record: RunRecord) 
     assert run.record is None
     assert run.epochs == record.epochs[:1]
     assert len(run.missing) == 3
-    assert "1 of 2 epochs are on record" in run.missing[0]
+    assert "it has 1 of 2 epochs" in run.missing[0]
 
 
-def test_the_report_of_an_unfinished_run_says_what_it_lacks(spoilable: Path) -> None:
+def test_the_report_of_an_unfinished_run_says_what_is_missing(spoilable: Path) -> None:
     (spoilable / "run.json").unlink()
     run = read_run(spoilable)
     page = write_report(run, spoilable).read_text()
     markdown = (spoilable / "report.md").read_text()
     for text in (page, markdown):
-        assert "The run did not finish: 2 of 2 epochs" in text
+        assert "The run did not finish: it has 2 of 2 epochs" in text
         assert "Curves" in text
         assert "Confusion" not in text
 
 
-def test_the_report_of_a_run_without_pictures_says_so(spoilable: Path) -> None:
+def test_the_report_of_a_run_without_diagnostics_says_so(spoilable: Path) -> None:
     (spoilable / "diagnostics.safetensors").unlink()
     page = write_report(read_run(spoilable), spoilable).read_text()
-    assert "No pictures were kept of this run." in page
+    assert "The folder has no sample images, worst predictions or feature maps." in page
     assert "Confusion matrix" in page
     assert "Samples" not in page
 
@@ -85,7 +85,9 @@ def test_an_edited_record_is_refused(spoilable: Path, name: str) -> None:
         read_run(spoilable)
 
 
-def test_words_are_those_of_the_file_as_it_is_now(spoilable: Path, record: RunRecord) -> None:
+def test_target_and_analysis_are_those_of_the_current_file(
+    spoilable: Path, record: RunRecord
+) -> None:
     words = replace(record.experiment, target="Another one.", analysis="An afterthought.")
     later = replace(words, train=replace(words.train, batch_size=7))
     (spoilable / "experiment.toml").write_text(format_experiment(later))
@@ -97,7 +99,7 @@ def test_words_are_those_of_the_file_as_it_is_now(spoilable: Path, record: RunRe
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RecordError, match=r"holds no run: .*experiment.toml cannot be read"):
+    with pytest.raises(RecordError, match=r"has no run: .*experiment.toml cannot be read"):
         read_run(tmp_path)
 
 

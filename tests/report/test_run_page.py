@@ -16,8 +16,8 @@ from smidgen.report.run_page import sections_of
 
 
 @pytest.fixture
-def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leaves the sections with pictures out: drawing takes seconds."""
+def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the sections with plots: drawing takes seconds."""
     monkeypatch.setattr("smidgen.report.run_page.sections_of", lambda _: [])
 
 
@@ -37,7 +37,7 @@ def page(folder: Path, out: Path) -> str:
     return (out / "report.md").read_text(encoding="utf-8")
 
 
-def test_the_page_holds_what_the_record_says(finished_folder: Path, record: RunRecord) -> None:
+def test_the_page_shows_the_record(finished_folder: Path, record: RunRecord) -> None:
     text = (finished_folder / "report.md").read_text(encoding="utf-8")
     headings = [line[3:] for line in text.splitlines() if line.startswith("## ")]
     assert headings[:3] == ["Target", "Result", "Analysis"]
@@ -47,8 +47,8 @@ def test_the_page_holds_what_the_record_says(finished_folder: Path, record: RunR
     assert result_sentence(record) in text
     for limit in record.verdict.limits:
         assert all(cell in text for cell in limit.cells)
-    for fact in observations(record):
-        assert f"- {fact}\n" in text
+    for sentence in observations(record):
+        assert f"- {sentence}\n" in text
     for table in (layer_table, receptive_field_table, totals):
         assert f"```\n{table(record.profile)}\n```" in text
     assert f"```\n{record.command}\n```" in text
@@ -57,19 +57,19 @@ def test_the_page_holds_what_the_record_says(finished_folder: Path, record: RunR
     assert "300 others" in text
 
 
-def test_what_the_page_shows_is_there(finished_folder: Path) -> None:
+def test_the_images_of_the_page_exist(finished_folder: Path) -> None:
     text = (finished_folder / "report.md").read_text(encoding="utf-8")
     links = [line.partition("](")[2].rstrip(")") for line in text.splitlines() if "](" in line]
-    pictures = [link for link in links if link.endswith(".png")]
-    assert len(pictures) >= 2
-    for link in pictures:
-        with Image.open(finished_folder / link) as picture:
-            picture.load()
-            assert picture.width >= 200
+    images = [link for link in links if link.endswith(".png")]
+    assert len(images) >= 2
+    for link in images:
+        with Image.open(finished_folder / link) as image:
+            image.load()
+            assert image.width >= 200
 
 
-@pytest.mark.usefixtures("no_pictures")
-def test_a_person_s_analysis_stands_above_the_facts(
+@pytest.mark.usefixtures("no_plots")
+def test_the_analysis_is_above_the_observations(
     spoilable: Path, record: RunRecord, tmp_path: Path
 ) -> None:
     words = "It **learns** quickly | mostly {{ braces }}."
@@ -78,8 +78,8 @@ def test_a_person_s_analysis_stands_above_the_facts(
     assert text.index("## Analysis") < text.index(words) < text.index(observations(record)[0])
 
 
-@pytest.mark.usefixtures("no_pictures")
-def test_a_missed_budget_and_a_missing_target_are_said(
+@pytest.mark.usefixtures("no_plots")
+def test_a_missed_budget_and_a_missing_target_are_shown(
     spoilable: Path, record: RunRecord, tmp_path: Path
 ) -> None:
     limits = tuple(replace(limit, passed=False) for limit in record.verdict.limits)
@@ -88,7 +88,7 @@ def test_a_missed_budget_and_a_missing_target_are_said(
     rewrite(spoilable, replace(record, verdict=verdict, experiment=experiment))
     text = page(spoilable, tmp_path / "out")
     assert "**NOT inside the budget.**" in text
-    assert "None was stated in words." in text
+    assert "The experiment states none." in text
     assert text.count("FAIL") == len(limits) == str(verdict).count("FAIL")
 
 
@@ -100,8 +100,8 @@ def test_the_same_record_gives_the_same_bytes(finished_folder: Path, tmp_path: P
         assert (finished_folder / name).read_bytes() == content, name
 
 
-@pytest.mark.usefixtures("no_pictures")
-def test_an_html_page_escapes_what_people_write(
+@pytest.mark.usefixtures("no_plots")
+def test_an_html_page_escapes_texts_from_the_experiment(
     spoilable: Path, record: RunRecord, tmp_path: Path
 ) -> None:
     words = "<script>alert(1)</script>"
@@ -113,19 +113,19 @@ def test_an_html_page_escapes_what_people_write(
     assert "&lt;script&gt;alert(1)" in html
 
 
-def test_what_is_missing_is_said(spoilable: Path, tmp_path: Path) -> None:
+def test_the_page_says_what_the_folder_lacks(spoilable: Path, tmp_path: Path) -> None:
     for name in ("run.json", "weights.safetensors", "diagnostics.safetensors"):
         (spoilable / name).unlink()
     run = read_run(spoilable)
     assert run.record is None
     assert len(run.epochs) == 2
     text = page(spoilable, tmp_path / "out")
-    assert "The run did not finish: 2 of 2 epochs are on record" in text
+    assert "The run did not finish: it has 2 of 2 epochs" in text
     assert all(sentence in text for sentence in run.missing)
     assert "## Layers" not in text
 
 
-def test_a_run_that_was_cut_off_in_a_line_keeps_the_ones_before(spoilable: Path) -> None:
+def test_a_last_line_that_was_cut_off_is_left_out(spoilable: Path) -> None:
     (spoilable / "run.json").unlink()
     lines = (spoilable / "metrics.jsonl").read_text()
     (spoilable / "metrics.jsonl").write_text(lines[:-5])
@@ -136,7 +136,7 @@ def test_a_run_that_was_cut_off_in_a_line_keeps_the_ones_before(spoilable: Path)
 
 
 def test_a_folder_without_a_run_is_an_error(tmp_path: Path, finished_folder: Path) -> None:
-    with pytest.raises(RecordError, match="holds no run"):
+    with pytest.raises(RecordError, match="has no run"):
         read_run(tmp_path)
     shutil.copy(finished_folder / "run.json", tmp_path)
     (tmp_path / "weights.safetensors").write_bytes(b"garbage")
@@ -151,17 +151,15 @@ def test_the_filters_are_those_of_the_first_convolution(finished_folder: Path) -
         assert filters.shape == (6, 1, 3, 3)
 
 
-@pytest.mark.usefixtures("no_pictures")
-def test_a_folder_that_cannot_take_the_page_is_an_error(
-    finished_folder: Path, tmp_path: Path
-) -> None:
+@pytest.mark.usefixtures("no_plots")
+def test_a_folder_that_cannot_be_written_is_an_error(finished_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "figures").touch()
     with pytest.raises(SmidgenError, match="figures cannot be made: File exists"):
         write_report(read_run(finished_folder), tmp_path)
 
 
-@pytest.mark.usefixtures("no_pictures")
-def test_a_budget_without_limits_is_not_kept(
+@pytest.mark.usefixtures("no_plots")
+def test_a_budget_without_limits_does_not_pass(
     spoilable: Path, record: RunRecord, tmp_path: Path
 ) -> None:
     experiment = replace(record.experiment, budget=Budget())
@@ -175,12 +173,12 @@ def test_a_budget_without_limits_is_not_kept(
     assert 'class="verdict pass"' not in html
 
 
-def test_the_curves_claim_only_what_the_run_had(finished_folder: Path) -> None:
+def test_the_curves_mention_only_what_the_run_had(finished_folder: Path) -> None:
     run = read_run(finished_folder)
     curves = sections_of(run)[0]
-    assert "on augmented images but in the last epoch, with dropout, while" in curves.text
-    assert curves.pictures[0].alt == (
-        "Accuracy by epoch in training and in validation, with the target as a line"
+    assert "on augmented images except in the last epoch, with dropout, while" in curves.text
+    assert curves.plots[0].caption == (
+        "Training and validation accuracy by epoch, with the target as a dotted line"
     )
     assert run.record is not None
     layers = [row for row in run.record.profile.layers if "Dropout" not in row.operation]
@@ -195,15 +193,15 @@ def test_the_curves_claim_only_what_the_run_had(finished_folder: Path) -> None:
         record=replace(run.record, profile=replace(run.record.profile, layers=tuple(layers))),
     )
     curves, samples = sections_of(plain)[:2]
-    assert "as the epoch ran: while the weights moved." in curves.text
-    assert [p.alt for p in curves.pictures[:2]] == [
-        "Accuracy by epoch in training",
-        "Loss by epoch in training",
+    assert "averages over the epoch: while the weights change." in curves.text
+    assert [plot.caption for plot in curves.plots[:2]] == [
+        "Training accuracy by epoch",
+        "Training loss by epoch",
     ]
-    assert "augment" not in samples.text + samples.pictures[0].alt
+    assert "augment" not in samples.text + samples.plots[0].caption
 
 
-def test_the_page_prints_its_epochs_and_carries_no_metadata(finished_folder: Path) -> None:
+def test_the_page_prints_its_epochs_and_has_no_metadata(finished_folder: Path) -> None:
     html = (finished_folder / "report.html").read_text(encoding="utf-8")
     assert '<div class="printed">\n<h3>All epochs</h3>' in html
     assert "<metadata>" not in html

@@ -175,7 +175,7 @@ def _round(values: tuple[float, ...]) -> str:
 
 
 def _samples(dataset: "Dataset") -> Any:
-    from smidgen.report.sample_grid import grid
+    from smidgen.report.image_grid import named_rows
 
     train = dataset.train
     rows, names = [], []
@@ -184,7 +184,7 @@ def _samples(dataset: "Dataset") -> Any:
         if len(chosen):
             rows.append(train.images[chosen].numpy())
             names.append(name)
-    return grid(rows, names, dataset.name)
+    return named_rows(rows, names, dataset.name)
 
 
 def _augmented(dataset: "Dataset", settings: "Augment") -> Any:
@@ -192,7 +192,7 @@ def _augmented(dataset: "Dataset", settings: "Augment") -> Any:
     import torch
 
     from smidgen.data import augment
-    from smidgen.report.sample_grid import grid
+    from smidgen.report.image_grid import named_rows
 
     train, generator = dataset.train, torch.Generator().manual_seed(0)
     rounds = [train.first_of(place, _SAMPLES) for place in range(len(dataset.classes))]
@@ -206,4 +206,4 @@ def _augmented(dataset: "Dataset", settings: "Augment") -> Any:
             rows += [part[start : start + half].byte().numpy() for part in (originals, changed)]
             names += ["original", "augmented"]
     said = f"rotate {_ROTATE:g} degrees; translate, scale, shear {_SHARE:g}"
-    return grid(rows, names, f"{dataset.name}: {said}")
+    return named_rows(rows, names, f"{dataset.name}: {said}")

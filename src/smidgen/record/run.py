@@ -1,13 +1,17 @@
 """The record of a run: data, environment, epochs, test score and verdict.
 
-Accuracy is a fraction; units stand in the names.
+Accuracy is a fraction; names contain the units. A type refuses content that no run can have and
+no report can show, whether it was just computed or read from a file.
 """
 
+import math
 from dataclasses import dataclass
 
 from smidgen.budget import Verdict
 from smidgen.config import Experiment
 from smidgen.record.profile import Profile
+
+_MAX_FLOAT32 = 3.4028235e38
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -18,6 +22,10 @@ class Score:
     """Mean cross-entropy, in nats."""
     accuracy: float
     """Correctly classified images, a fraction."""
+
+    def __post_init__(self) -> None:
+        if _MAX_FLOAT32 < self.loss < math.inf:
+            raise ValueError(f"it has a loss of {self.loss}, which is beyond single precision.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,6 +70,15 @@ class Evaluation:
     """Images by true class (row) and predicted class (column)."""
     calibration: tuple[CalibrationBin, ...] = ()
     """Bins of the highest class probability, from 0 to 1; an older record has none."""
+
+    def __post_init__(self) -> None:
+        if self.num_images < 1:
+            raise ValueError(f"it has {self.num_images} test images; there must be at least one.")
+        if not 0 <= self.num_correct <= self.num_images:
+            raise ValueError(f"it has {self.num_correct} correct of {self.num_images} test images.")
+        sizes = {len(self.confusion), *map(len, self.confusion)}
+        if len(sizes) > 1 or 0 in sizes:
+            raise ValueError("it has a confusion matrix that is not square.")
 
     @property
     def expected_calibration_error(self) -> float:
@@ -166,6 +183,15 @@ class RunRecord:
     caveats: tuple[str, ...] = ()
     """One sentence for everything that keeps the run from being repeated exactly: a resumption on
     another build, device or number of threads, or a network or data passed in Python."""
+
+    def __post_init__(self) -> None:
+        if not self.epochs:
+            raise ValueError("it has no epochs.")
+        if len(self.test.confusion) != len(self.data.classes):
+            raise ValueError(
+                f"it has a confusion matrix of {len(self.test.confusion)} classes; the data has "
+                f"{len(self.data.classes)}."
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,20 +1,20 @@
-"""Several runs side by side: what changed from one to the next, and what it gave."""
+"""A report over several runs: what changed from one to the next, and what it changed."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from smidgen._storage.files import write_atomic
 from smidgen._storage.serialization import to_plain
 from smidgen.config import Experiment
-from smidgen.formatting import markdown_table, percent, seconds
-from smidgen.record import PAGE
+from smidgen.formatting import percent, seconds
+from smidgen.record import RunRecord
 from smidgen.report.observations import first_epoch_at
-from smidgen.report.plots import draw_line, draw_target, style, whole_numbers
-from smidgen.report.run_folder import RunFolder
-from smidgen.report.run_page import TEMPLATES, Picture, drawing, save_pictures
-from smidgen.report.style import INK, NARROW, as_png, canvas
+from smidgen.report.page import Plot, write_page
+from smidgen.report.plots import draw_line, draw_target, integer_ticks
+from smidgen.report.run_folder import RunFolder, read_run
+from smidgen.report.style import INK, NARROW, line_style, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,71 +23,58 @@ HEADER = (
     "run", "parameters", "epochs", "test accuracy", "first at target", "seconds", "verdict",
     "what changed",
 )  # fmt: skip
-_NAMED = 6  # runs whose names stand in a figure; of more, it shows the numbers in the table
+_MOST_NAMED = 6  # runs whose names fit into a figure; more are numbered as in the table
+
+Runs = Sequence[RunFolder]
 
 
-def write_comparison(runs: Sequence[RunFolder], out: Path) -> Path:
+def write_comparison(runs: "Sequence[RunFolder | str | os.PathLike[str]]", out: Path) -> Path:
     """Write report.html, report.md and figures/ over all `runs` into the folder `out`.
 
-    The path of the HTML page.
+    `runs` are the runs' folders, or what was read from them. Returns the path of the HTML page.
 
     Raises:
+        RecordError: a folder has no run, or a file of it is damaged.
         SmidgenError: a file cannot be written.
     """
-    pictures = _pictures(runs)
-    figures = {picture.name: picture.draw() for picture in pictures}
-    save_pictures({name: as_png(figure) for name, figure in figures.items()}, out)
+    read = [run if isinstance(run, RunFolder) else read_run(Path(run)) for run in runs]
+    plots = _plots(read)
     context: dict[str, Any] = {
-        "runs": runs,
+        "runs": read,
         "header": HEADER,
-        "rows": comparison_rows(runs),
-        "numbered": len(runs) > _NAMED,
-        "texts": _texts(runs),
-        "pictures": pictures,
-        "markdown_table": markdown_table,
-        "drawn": {p.name: drawing(figures[p.name], p.alt) for p in pictures},
+        "rows": comparison_rows(read),
+        "numbered": len(read) > _MOST_NAMED,
+        "texts": _texts(read),
+        "plots": plots,
     }
-    write_atomic(out / "report.md", TEMPLATES.get_template("compare.md.jinja").render(context))
-    page = out / PAGE
-    write_atomic(page, TEMPLATES.get_template("compare.html.jinja").render(context))
-    return page
+    return write_page("comparison", context, plots, out)
 
 
-def comparison_rows(runs: Sequence[RunFolder]) -> list[tuple[str, ...]]:
+def comparison_rows(runs: Runs) -> list[tuple[str, ...]]:
     """A row of HEADER's cells for each run; what its folder does not tell is a dash."""
     rows: list[tuple[str, ...]] = []
-    before: RunFolder | None = None
-    for run, name in zip(runs, _names(runs), strict=True):
-        record, target = run.record, run.experiment.budget.min_accuracy
-        first = first_epoch_at(run.epochs, target)
+    for number, run in enumerate(runs):
+        record = run.record
+        first = first_epoch_at(run.epochs, run.experiment.budget.min_accuracy)
         rows.append(
             (
-                name,
+                run.title if len(runs) <= _MOST_NAMED else f"{number + 1}. {run.title}",
                 f"{record.profile.num_params:,}" if record else "-",
-                f"{len(run.epochs)}",
+                str(len(run.epochs)),
                 percent(record.test.score.accuracy) if record else "-",
                 str(first) if first else "-",
                 seconds(run.times.train_seconds) if run.times else "-",
-                _VERDICTS[record.verdict.status] if record else "not finished",
-                "" if before is None else _change(before, run),
+                _verdict(record) if record else "not finished",
+                _change(runs[number - 1], run) if number else "",
             )
         )
-        before = run
     return rows
 
 
-_VERDICTS = {
-    "inside the budget": "pass",
-    "NOT inside the budget": "FAIL",
-    "no limits to judge": "no limits to judge",
-}
-
-
-def _names(runs: Sequence[RunFolder]) -> list[str]:
-    """The runs' titles, numbered where there are many."""
-    if len(runs) <= _NAMED:
-        return [run.title for run in runs]
-    return [f"{number}. {run.title}" for number, run in enumerate(runs, start=1)]
+def _verdict(record: RunRecord) -> str:
+    if not record.verdict.limits:
+        return record.verdict.status
+    return "pass" if record.verdict.passed else "FAIL"
 
 
 def _change(before: RunFolder, after: RunFolder) -> str:
@@ -99,53 +86,19 @@ def _change(before: RunFolder, after: RunFolder) -> str:
     return "the seed" if before.record.seed != after.record.seed else "nothing"
 
 
-Text = tuple[str, str]
-
-
-def _texts(runs: Sequence[RunFolder]) -> list[tuple[str, list[Text]]]:
-    """Headings with what was written about the runs or is missing: whose it is, and the text."""
-    found = {
-        "Target": [run.experiment.target for run in runs],
-        "Analysis": [run.experiment.analysis for run in runs],
-        "What is missing": [" ".join(run.missing) for run in runs],
-    }
-    return [(name, _grouped(runs, texts)) for name, texts in found.items() if any(texts)]
-
-
-def _grouped(runs: Sequence[RunFolder], texts: Sequence[str]) -> list[Text]:
-    """Each text once, with the runs that it is about."""
-    about: dict[str, list[int]] = {}
-    for number, text in enumerate(texts):
-        if text:
-            about.setdefault(text, []).append(number)
-
-    def whose(numbers: list[int]) -> str:
-        if len(numbers) == len(runs):
-            return "all runs"
-        if len(runs) > _NAMED:
-            return ("runs " if numbers[1:] else "run ") + ", ".join(str(n + 1) for n in numbers)
-        return "; ".join(runs[n].title for n in numbers)
-
-    return [(whose(numbers), text) for text, numbers in about.items()]
-
-
 def changes(before: Experiment, after: Experiment) -> list[str]:
-    """What differs from one experiment to the next, but for names and texts.
+    """The fields of budget, model, data and training that differ, each with both values.
 
     >>> from smidgen.config import Data, Model, Optimizer, Train
+    >>> sgd = Optimizer(name="sgd", lr=0.1)
     >>> def experiment(epochs):
-    ...     sgd = Optimizer(name="sgd", lr=0.1)
-    ...     return Experiment(name="x", model=Model(chain="8 G"), data=Data(name="mnist"),
+    ...     return Experiment(name="a", model=Model(chain="8 G"), data=Data(name="mnist"),
     ...                       train=Train(epochs=epochs, batch_size=128, optimizer=sgd))
     >>> changes(experiment(5), experiment(9))
     ['train.epochs 5 → 9']
     """
     old, new = (
-        dict(
-            _flat(
-                to_plain({part: getattr(e, part) for part in ("budget", "model", "data", "train")})
-            )
-        )
+        dict(_flat({name: to_plain(getattr(e, name)) for name in _COMPARED}))
         for e in (before, after)
     )
     return [
@@ -153,6 +106,9 @@ def changes(before: Experiment, after: Experiment) -> list[str]:
         for key in dict.fromkeys([*old, *new])
         if old.get(key) != new.get(key)
     ]
+
+
+_COMPARED = ("budget", "model", "data", "train")
 
 
 def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -164,45 +120,65 @@ def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 
 
 def pareto_front(points: Sequence[tuple[int, float]]) -> list[int]:
-    """The places of the points that no other beats: fewer parameters, or more accuracy.
+    """The indices of (parameters, accuracy) points that no other beats, by parameters.
 
     >>> pareto_front([(8000, 0.99), (6000, 0.99), (9000, 0.995), (9500, 0.98)])
     [1, 2]
     """
     front = []
     best = -1.0
-    order = sorted(range(len(points)), key=lambda i: (points[i][0], -points[i][1]))
-    for place in order:
-        if points[place][1] > best:
-            best = points[place][1]
-            front.append(place)
+    for index in sorted(range(len(points)), key=lambda i: (points[i][0], -points[i][1])):
+        if points[index][1] > best:
+            best = points[index][1]
+            front.append(index)
     return front
 
 
-def _pictures(runs: Sequence[RunFolder]) -> list[Picture]:
-    pictures = []
+Text = tuple[str, str]
+"""Whose text it is, and the text."""
+
+
+def _texts(runs: Runs) -> list[tuple[str, list[Text]]]:
+    """Headings, and below each what was written about the runs or is missing."""
+    found = {
+        "Target": [run.experiment.target for run in runs],
+        "Analysis": [run.experiment.analysis for run in runs],
+        "What is missing": [" ".join(run.missing) for run in runs],
+    }
+    return [(name, _grouped(runs, texts)) for name, texts in found.items() if any(texts)]
+
+
+def _grouped(runs: Runs, texts: Sequence[str]) -> list[Text]:
+    """Each text once, with the runs that have it."""
+    about: dict[str, list[int]] = {}
+    for number, text in enumerate(texts):
+        if text:
+            about.setdefault(text, []).append(number)
+
+    def whose(numbers: list[int]) -> str:
+        if len(numbers) == len(runs):
+            return "all runs"
+        if len(runs) > _MOST_NAMED:
+            return ("runs " if numbers[1:] else "run ") + ", ".join(str(n + 1) for n in numbers)
+        return "; ".join(runs[n].title for n in numbers)
+
+    return [(whose(numbers), text) for text, numbers in about.items()]
+
+
+def _plots(runs: Runs) -> list[Plot]:
+    plots = []
     if any(run.epochs for run in runs):
-        pictures.append(
-            Picture(
-                "accuracy",
-                "Accuracy by epoch of all runs, on validation images where some were set aside",
-                lambda: _accuracy(runs),
-            )
-        )
-        pictures.append(Picture("loss", "Training loss by epoch of all runs", lambda: _loss(runs)))
+        caption = "Accuracy by epoch of all runs, on the validation split if there is one"
+        plots.append(Plot("accuracy", caption, _accuracy(runs)))
+        plots.append(Plot("loss", "Training loss by epoch of all runs", _loss(runs)))
     if any(run.record for run in runs):
-        pictures.append(
-            Picture(
-                "pareto",
-                "Test accuracy against parameters; the line joins the runs that no other beats",
-                lambda: _pareto(runs),
-            )
-        )
-    return pictures
+        caption = "Test accuracy against parameters; the line joins the runs that no other beats"
+        plots.append(Plot("pareto", caption, _pareto(runs)))
+    return plots
 
 
-def _accuracy(runs: Sequence[RunFolder]) -> "Figure":
-    with _canvas(runs) as figure:
+def _accuracy(runs: Runs) -> "Figure":
+    with _new_figure(runs) as figure:
         axes = figure.subplots()
         curves = []
         for number, (run, label) in enumerate(zip(runs, _labels(runs), strict=True)):
@@ -213,39 +189,59 @@ def _accuracy(runs: Sequence[RunFolder]) -> "Figure":
         targets = {run.experiment.budget.min_accuracy for run in runs} - {None}
         draw_target(axes, targets.pop() if len(targets) == 1 else None, curves)
         axes.set(xlabel="epoch", ylabel="accuracy, %", title="Accuracy")
-        whole_numbers(axes)
-        _legend(figure, runs)
+        integer_ticks(axes)
+        _add_legend(figure, runs)
         return figure
 
 
-def _loss(runs: Sequence[RunFolder]) -> "Figure":
-    with _canvas(runs) as figure:
+def _loss(runs: Runs) -> "Figure":
+    with _new_figure(runs) as figure:
         axes = figure.subplots()
         for number, (run, label) in enumerate(zip(runs, _labels(runs), strict=True)):
             if run.epochs:
                 draw_line(axes, number, label, [(e.epoch, e.train.loss) for e in run.epochs])
         axes.set(xlabel="epoch", ylabel="training loss", yscale="log", title="Loss")
-        whole_numbers(axes)
-        _legend(figure, runs)
+        integer_ticks(axes)
+        _add_legend(figure, runs)
         return figure
 
 
-def _labels(runs: Sequence[RunFolder]) -> list[str]:
-    """What the runs are called in a figure."""
-    if len(runs) > _NAMED:
+def _pareto(runs: Runs) -> "Figure":
+    labels = _labels(runs)
+    finished = [(number, run.record) for number, run in enumerate(runs) if run.record]
+    points = [(r.profile.num_params, r.test.score.accuracy) for _, r in finished]
+    front = pareto_front(points)
+    with _new_figure(runs) as figure:
+        axes = figure.subplots()
+        for (number, record), (params, accuracy) in zip(finished, points, strict=True):
+            look: Any = line_style(number) | {"linestyle": "none"}
+            look["fillstyle"] = "full" if record.verdict.passed else "none"
+            axes.plot(params, 100 * accuracy, label=labels[number], **look)
+        x, y = [points[i][0] for i in front], [100 * points[i][1] for i in front]
+        line: Any = {"color": INK, "linewidth": 1, "linestyle": "--", "zorder": 1}
+        axes.plot(x, y, label="Pareto front", **line)
+        axes.set(xlabel="parameters", ylabel="test accuracy, %", title="Accuracy by parameters")
+        _add_legend(figure, runs)
+        return figure
+
+
+def _labels(runs: Runs) -> list[str]:
+    """The runs' names in a figure: titles, or numbers if there are many."""
+    if len(runs) > _MOST_NAMED:
         return [str(number) for number in range(1, len(runs) + 1)]
     return [run.title.replace("$", r"\$") for run in runs]
 
 
-def _canvas(runs: Sequence[RunFolder]) -> AbstractContextManager["Figure"]:
-    lines = len(runs) + 1 if len(runs) <= _NAMED else 2 + len(runs) // 6
-    return canvas(NARROW, 3.2 + 0.2 * lines)
+def _new_figure(runs: Runs) -> "AbstractContextManager[Figure]":
+    """An empty figure with room for the legend below the axes."""
+    lines = len(runs) + 1 if len(runs) <= _MOST_NAMED else 2 + len(runs) // 6
+    return new_figure(NARROW, 3.2 + 0.2 * lines)
 
 
-def _legend(figure: "Figure", runs: Sequence[RunFolder]) -> None:
+def _add_legend(figure: "Figure", runs: Runs) -> None:
     handles, labels = figure.axes[0].get_legend_handles_labels()
-    columns = 1 if len(runs) <= _NAMED else 6
-    # matplotlib fills a legend column by column, people read it row by row
+    columns = 1 if len(runs) <= _MOST_NAMED else 6
+    # matplotlib fills a legend column by column, readers go row by row
     order = [i for column in range(columns) for i in range(column, len(labels), columns)]
     figure.legend(
         [handles[i] for i in order],
@@ -256,28 +252,3 @@ def _legend(figure: "Figure", runs: Sequence[RunFolder]) -> None:
         columnspacing=1,
         handlelength=2.4 if columns == 1 else 1.8,
     )
-
-
-def _pareto(runs: Sequence[RunFolder]) -> "Figure":
-    labels = _labels(runs)
-    done = [(number, run.record) for number, run in enumerate(runs) if run.record]
-    points = [(r.profile.num_params, r.test.score.accuracy) for _, r in done]
-    front = pareto_front(points)
-    with _canvas(runs) as figure:
-        axes = figure.subplots()
-        for (number, record), (params, accuracy) in zip(done, points, strict=True):
-            look: Any = style(number) | {"linestyle": "none"}
-            fill: Any = "full" if record.verdict.passed else "none"
-            axes.plot(params, 100 * accuracy, label=labels[number], fillstyle=fill, **look)
-        axes.plot(
-            [points[i][0] for i in front],
-            [100 * points[i][1] for i in front],
-            color=INK,
-            linewidth=1,
-            linestyle="--",
-            label="Pareto front",
-            zorder=1,
-        )
-        axes.set(xlabel="parameters", ylabel="test accuracy, %", title="What a parameter buys")
-        _legend(figure, runs)
-        return figure

@@ -21,6 +21,31 @@ def result_sentence(record: RunRecord, times: Times | None = None) -> str:
     )
 
 
+def data_sentence(record: RunRecord) -> str:
+    """What the run was trained and validated on."""
+    data = record.data
+    validation = f"; validated on {data.num_validation:,} others" if data.num_validation else ""
+    return f"Trained on {data.num_train:,} images of {data.name}, {data.source}{validation}."
+
+
+def provenance(record: RunRecord, times: Times | None = None) -> str:
+    """Software, hardware and time of the run, and what it takes to get the same weights."""
+    used = record.environment
+    commit = f" at {used.commit[:12]}" if used.commit else ""
+    sentences = [
+        f"smidgen {used.smidgen}{commit}, Python {used.python}, torch {used.torch}; "
+        f"{used.device}, {used.threads} threads, {used.backend} backend; {used.processor}; "
+        f"{used.platform}."
+    ]
+    if times:
+        stops = "1 stop" if times.stops == 1 else f"{times.stops} stops"
+        between = f", with {stops} in between" if times.stops else ""
+        took = seconds(times.total_seconds)
+        sentences.append(f"Started {times.started}, took {took} in all{between}.")
+    same = "The same build, device and number of threads give the same weights, byte for byte."
+    return " ".join([*sentences, *record.caveats, same])
+
+
 def observations(record: RunRecord) -> list[str]:
     """Sentences on overfitting, the accuracy target, the parameters and the confused classes."""
     return [

@@ -1,128 +1,64 @@
-"""The report of one run: one HTML page that needs nothing else, and Markdown with pictures."""
+"""The report of one run: an HTML page that needs no other file, and Markdown with PNGs."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import jinja2
-
-from smidgen._storage.files import ensure_folder, write_atomic
-from smidgen.formatting import capitalized, markdown_table, percent, seconds
-from smidgen.record import PAGE, Epoch, RunRecord, Score, Times
+from smidgen.config import Augment
+from smidgen.formatting import capitalized, percent
+from smidgen.record import Epoch, RunRecord, Score, Times
 from smidgen.record.profile import layer_table, receptive_field_table, totals
 from smidgen.report import plots
-from smidgen.report.observations import observations, result_sentence
-from smidgen.report.run_folder import RunFolder
-from smidgen.report.style import as_png, as_svg, is_wide
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-TEMPLATES = jinja2.Environment(
-    loader=jinja2.PackageLoader("smidgen.report"),
-    undefined=jinja2.StrictUndefined,
-    autoescape=jinja2.select_autoescape(["html.jinja"]),
-    trim_blocks=True,
-    lstrip_blocks=True,
-    keep_trailing_newline=True,
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """A figure, its name as a file, and what it shows in words."""
-
-    name: str
-    alt: str
-    draw: Callable[[], "Figure"]
-
-
-@dataclass(frozen=True, slots=True)
-class Section:
-    """A heading, a sentence and the pictures below it."""
-
-    title: str
-    text: str
-    pictures: tuple[Picture, ...]
-
+from smidgen.report.image_grid import named_rows
+from smidgen.report.observations import data_sentence, observations, provenance, result_sentence
+from smidgen.report.page import Plot, Section, write_page
+from smidgen.report.run_folder import RunFolder, read_run
 
 Table = tuple[Sequence[str], Sequence[Sequence[str]]]
 
 
-def write_report(run: RunFolder, out: Path) -> Path:
-    """Write report.html, report.md and figures/ into the folder `out`; the path of the page.
+def write_report(run: "RunFolder | str | os.PathLike[str]", out: Path | None = None) -> Path:
+    """Write report.html, report.md and figures/ about a run; the path of the HTML page.
+
+    `run` is a run's folder or what was read from it; the page goes there unless `out` is given.
 
     Raises:
+        RecordError: the folder has no run, or a file of it is damaged.
         SmidgenError: a file cannot be written.
     """
+    if not isinstance(run, RunFolder):
+        run = read_run(Path(run))
     sections = sections_of(run)
-    pictures = [picture for section in sections for picture in section.pictures]
-    figures = {picture.name: picture.draw() for picture in pictures}
-    save_pictures({name: as_png(figure) for name, figure in figures.items()}, out)
-    write_atomic(out / "report.md", _render("run.md.jinja", run, sections, {}))
-    drawn = {p.name: drawing(figures[p.name], p.alt) for p in pictures}
-    page = out / PAGE
-    write_atomic(page, _render("run.html.jinja", run, sections, drawn))
-    return page
-
-
-@dataclass(frozen=True, slots=True)
-class Drawing:
-    """A figure as it stands in a page."""
-
-    svg: str
-    wide: bool
-
-
-def drawing(figure: "Figure", alt: str) -> Drawing:
-    """The figure as SVG, said in words by `alt`."""
-    return Drawing(as_svg(figure, alt), is_wide(figure))
-
-
-def save_pictures(pictures: dict[str, bytes], out: Path) -> None:
-    """Write the PNGs into figures/ below `out`."""
-    folder = ensure_folder(out / "figures")
-    for name, content in pictures.items():
-        write_atomic(folder / f"{name}.png", content)
-
-
-def _render(
-    template: str, run: RunFolder, sections: Sequence[Section], drawn: dict[str, Drawing]
-) -> str:
     record = run.record
     context: dict[str, Any] = {
         "run": run,
         "record": record,
         "experiment": run.experiment,
         "sections": sections,
-        "drawn": drawn,
         "epochs": epoch_table(run.epochs, run.times),
-        "markdown_table": markdown_table,
     }
     if record is not None:
         context |= {
             "result": result_sentence(record, run.times),
-            "verdict": capitalized(record.verdict.status),
-            "judged": {"inside the budget": "pass", "NOT inside the budget": "fail"}.get(
-                record.verdict.status, ""
-            ),
-            "limits": (record.verdict.HEADER, record.verdict.rows),
+            "status": capitalized(record.verdict.status),
+            "data": data_sentence(record),
             "observations": observations(record),
+            "provenance": provenance(record, run.times),
             "layers": layer_table(record.profile),
             "receptive_field": receptive_field_table(record.profile),
             "totals": totals(record.profile),
-            "total_time": seconds(run.times.total_seconds) if run.times else "",
         }
-    return TEMPLATES.get_template(template).render(context)
+    shown = [plot for section in sections for plot in section.plots]
+    return write_page("run", context, shown, out or run.folder)
 
 
 def epoch_table(epochs: Sequence[Epoch], times: Times | None = None) -> Table:
-    """A row for each epoch; a column that would be empty is left out."""
+    """Header and rows of a table of all epochs, without columns that would be empty."""
     columns = {
         "epoch": [str(epoch.epoch) for epoch in epochs],
-        "training loss": [f"{epoch.train.loss:.4f}" for epoch in epochs],
-        "training accuracy": [percent(epoch.train.accuracy) for epoch in epochs],
+        "training loss": [_loss(epoch.train) for epoch in epochs],
+        "training accuracy": [_accuracy(epoch.train) for epoch in epochs],
         "validation loss": [_loss(epoch.validation) for epoch in epochs],
         "validation accuracy": [_accuracy(epoch.validation) for epoch in epochs],
         "test accuracy": [_accuracy(epoch.test) for epoch in epochs],
@@ -142,7 +78,7 @@ def _accuracy(score: Score | None) -> str:
 
 
 def sections_of(run: RunFolder) -> list[Section]:
-    """The sections with pictures that the run's folder has the material for."""
+    """The sections with plots that the run has the data for."""
     sections = []
     if run.epochs:
         sections.append(_curves(run))
@@ -151,175 +87,123 @@ def sections_of(run: RunFolder) -> list[Section]:
     if run.record is not None:
         sections.append(_mistakes(run, run.record))
         if run.record.test.calibration:
-            sections.append(_confidence(run.record))
-    inside = _inside(run)
-    if inside.pictures:
-        sections.append(inside)
+            sections.append(_calibration(run.record))
+    if shown := _network_plots(run):
+        text = "Where its parameters and multiply-adds are, and what its first convolution does."
+        sections.append(Section("Inside the network", text, shown))
     return sections
 
 
 def _curves(run: RunFolder) -> Section:
     target = run.experiment.budget.min_accuracy
-    parts = ["in training"]
-    if any(epoch.validation for epoch in run.epochs):
-        parts.append("in validation")
-    if any(epoch.test for epoch in run.epochs):
-        parts.append("on the test images")
-    where = " and ".join([", ".join(parts[:-1]), parts[-1]] if parts[1:] else parts)
-    line = "" if target is None else ", with the target as a line"
-    conditions = "".join(f"{condition}, " for condition in _conditions(run))
+    splits = ["Training"]
+    splits += ["validation"] if any(epoch.validation for epoch in run.epochs) else []
+    splits += ["test"] if any(epoch.test for epoch in run.epochs) else []
+    which = " and ".join(filter(None, [", ".join(splits[:-1]), splits[-1]]))
+    line = "" if target is None else ", with the target as a dotted line"
+    conditions = "".join(f"{condition}, " for condition in _training_conditions(run))
+    text = (
+        f"Training loss and accuracy are averages over the epoch: {conditions}while the weights "
+        "change. The last epoch counts."
+    )
+    accuracy = plots.accuracy_curves(run.epochs, target)
     return Section(
         "Curves",
-        f"Training figures are taken as the epoch ran: {conditions}while the weights moved. The "
-        "last epoch counts.",
+        text,
         (
-            Picture(
-                "accuracy",
-                f"Accuracy by epoch {where}{line}",
-                lambda: plots.accuracy_curves(run.epochs, target),
-            ),
-            Picture(
-                "loss",
-                f"Loss by epoch {where}",
-                lambda: plots.loss_curves(run.epochs),
-            ),
-            Picture(
-                "learning-rate",
-                "Learning rate by epoch",
-                lambda: plots.learning_rate(run.epochs),
-            ),
+            Plot("accuracy", f"{which} accuracy by epoch{line}", accuracy),
+            Plot("loss", f"{which} loss by epoch", plots.loss_curves(run.epochs)),
+            Plot("learning-rate", "Learning rate by epoch", plots.learning_rate(run.epochs)),
         ),
     )
 
 
-def _conditions(run: RunFolder) -> list[str]:
-    """What makes training figures worse than others, as far as the folder tells."""
-    said = []
-    if _augments(run) or run.experiment.data.transforms:
-        clean = run.experiment.data.augment.no_aug_epochs
+def _training_conditions(run: RunFolder) -> list[str]:
+    """What makes training scores worse than others, as far as the folder shows."""
+    conditions = []
+    data = run.experiment.data
+    if _augments(data.augment) or data.transforms:
+        clean = data.augment.no_aug_epochs
         last = "the last epoch" if clean == 1 else f"the last {clean} epochs"
-        said.append("on augmented images" + (f" but in {last}" if clean else ""))
+        conditions.append("on augmented images" + (f" except in {last}" if clean else ""))
     layers = run.record.profile.layers if run.record else ()
     if any("Dropout" in layer.operation for layer in layers):
-        said.append("with dropout")
-    return said
+        conditions.append("with dropout")
+    return conditions
 
 
-def _augments(run: RunFolder) -> bool:
-    settings = run.experiment.data.augment
-    return any((settings.rotate, settings.translate, settings.scale, settings.shear))
+def _augments(augment: Augment) -> bool:
+    return any((augment.rotate, augment.translate, augment.scale, augment.shear))
 
 
 def _samples(run: RunFolder) -> Section:
-    samples = run.diagnostics["samples"]
-    half = -(-len(samples) // 2)
-    if _augments(run) and "augmented" in run.diagnostics:
-        augmented = run.diagnostics["augmented"]
-        rows = [samples[:half], augmented[:half], samples[half:], augmented[half:]]
-        return Section(
-            "Samples",
-            "Training images, each with one draw of the augmentation below it.",
-            (
-                Picture(
-                    "samples",
-                    "Training images and the same images augmented",
-                    lambda: plots.pictures(rows, ["as they are", "augmented"] * 2),
-                ),
-            ),
-        )
-    return Section(
-        "Samples",
-        "Training images as they are.",
-        (
-            Picture(
-                "samples",
-                "Training images",
-                lambda: plots.pictures([samples[:half], samples[half:]], ["", ""]),
-            ),
-        ),
-    )
+    samples, augmented = run.diagnostics["samples"], run.diagnostics.get("augmented")
+    middle = -(-len(samples) // 2)
+    if augmented is not None and _augments(run.experiment.data.augment):
+        text = "Training images, each with one random augmentation below it."
+        caption = "Training images and the same images augmented"
+        rows = [samples[:middle], augmented[:middle], samples[middle:], augmented[middle:]]
+        names = ["original", "augmented"] * 2
+    else:
+        text, caption = "Training images as they are.", "Training images"
+        rows, names = [samples[:middle], samples[middle:]], ["", ""]
+    shown = [(row, name) for row, name in zip(rows, names, strict=True) if len(row)]
+    figure = named_rows([row for row, _ in shown], [name for _, name in shown], cell=0.35)
+    return Section("Samples", text, (Plot("samples", caption, figure),))
 
 
 def _mistakes(run: RunFolder, record: RunRecord) -> Section:
     test, classes = record.test, record.data.classes
-    pictures = [
-        Picture(
+    shown = [
+        Plot(
             "confusion",
             "Confusion matrix of the test images: true class by predicted class",
-            lambda: plots.confusion(test.confusion, classes),
+            plots.confusion_matrix(test.confusion, classes),
         ),
-        Picture(
+        Plot(
             "class-accuracy",
             "Test accuracy of each class",
-            lambda: plots.class_accuracy(test.confusion, classes),
+            plots.class_accuracy(test.confusion, classes),
         ),
     ]
-    if len(run.diagnostics.get("wrong", ())) and {"wrong_labels", "wrong_shares"} <= set(
-        run.diagnostics
-    ):
-        wrong, labels = run.diagnostics["wrong"], run.diagnostics["wrong_labels"]
-        pictures.append(
-            Picture(
-                "most-wrong",
-                "The misclassified test images with the highest loss, with the probabilities of "
-                "the likeliest classes; the true class in green",
-                lambda: plots.most_wrong(wrong, labels, run.diagnostics["wrong_shares"], classes),
-            )
+    worst = [run.diagnostics.get(name) for name in ("wrong", "wrong_labels", "wrong_shares")]
+    images, labels, probabilities = worst
+    if images is not None and labels is not None and probabilities is not None and len(images):
+        caption = (
+            "The misclassified test images with the highest loss, and the probabilities of their "
+            "most probable classes; the true class in green"
         )
-    wrong_count = test.num_images - test.num_correct
-    return Section(
-        "Mistakes",
-        f"{wrong_count:,} of {test.num_images:,} test images are misclassified. The darker a "
-        "cell, the larger its share of the images of a class; green: the true class.",
-        tuple(pictures),
+        figure = plots.worst_predictions(images, labels, probabilities, classes)
+        shown.append(Plot("worst-predictions", caption, figure))
+    text = (
+        f"{test.num_images - test.num_correct:,} of {test.num_images:,} test images are "
+        "misclassified. A darker cell stands for a larger share of the images of its true class; "
+        "correct predictions are green."
     )
+    return Section("Mistakes", text, tuple(shown))
 
 
-def _confidence(record: RunRecord) -> Section:
+def _calibration(record: RunRecord) -> Section:
     error = record.test.expected_calibration_error
-    return Section(
-        "Calibration",
+    text = (
         f"Expected calibration error: {100 * error:.2f} points, the mean distance between "
-        "confidence and accuracy over bins of equal width, weighted by images.",
-        (
-            Picture(
-                "calibration",
-                "Accuracy against confidence, by bin, with the number of images",
-                lambda: plots.reliability(record.test.calibration),
-            ),
-        ),
+        "confidence and accuracy over bins of equal width, weighted by images."
     )
+    caption = "Accuracy against confidence, by bin, with the number of images"
+    figure = plots.reliability_diagram(record.test.calibration)
+    return Section("Calibration", text, (Plot("calibration", caption, figure),))
 
 
-def _inside(run: RunFolder) -> Section:
-    pictures = []
-    filters, record = run.filters, run.record
-    if record is not None:
-        pictures.append(
-            Picture(
-                "cost",
-                "What share of the parameters and of the multiply-adds each layer takes",
-                lambda: plots.cost_by_layer(record.profile),
-            )
-        )
-    if filters is not None:
-        pictures.append(
-            Picture(
-                "filters",
-                "Filters of the first convolution",
-                lambda: plots.filters(filters),
-            )
-        )
+def _network_plots(run: RunFolder) -> tuple[Plot, ...]:
+    shown = []
+    if run.record is not None and any(row.params or row.macs for row in run.record.profile.layers):
+        caption = "Each layer's share of the parameters and of the multiply-adds"
+        shown.append(Plot("cost", caption, plots.cost_by_layer(run.record.profile)))
+    if run.filters is not None:
+        figure = plots.filters(run.filters)
+        shown.append(Plot("filters", "Filters of the first convolution", figure))
     if "maps" in run.diagnostics:
-        pictures.append(
-            Picture(
-                "feature-maps",
-                "Feature maps of the first convolution for one image",
-                lambda: plots.feature_maps(run.diagnostics["maps"]),
-            )
-        )
-    sees = filters is not None or "maps" in run.diagnostics
-    text = "Where its cost is" if record is not None else ""
-    if sees:
-        text += ", and what it sees" if text else "What it sees"
-    return Section("Inside the network", f"{text}.", tuple(pictures))
+        caption = "Feature maps of the first convolution for one image"
+        figure = plots.feature_maps(run.diagnostics["maps"])
+        shown.append(Plot("feature-maps", caption, figure))
+    return tuple(shown)

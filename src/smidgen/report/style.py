@@ -1,23 +1,24 @@
-"""Figures as SVG, in the colours of the page around them, and as PNG."""
+"""The look of all figures, and their export as SVG, in the colours of the page, and as PNG."""
 
 import html
 import io
 import re
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Okabe and Ito's palette, which colour-blind people can tell apart, without its black and yellow.
+# Okabe and Ito's palette, made for colour-blind readers, without its black and yellow.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P")
 LINES = ("-", "--", ":", "-.")
 INK = "#010203"  # text and axes: becomes the page's own text colour in an SVG
-NARROW = 4.6  # inches: the letters of a figure this wide can be read on a phone
+NARROW = 4.6  # inches: the text of a figure this wide is readable on a phone
+_MOST_LETTERS = 25  # of a name in a figure
 _NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 _STYLE: Any = {
     "svg.fonttype": "none",  # text stays text, in the page's font
@@ -41,8 +42,8 @@ _STYLE: Any = {
 
 
 @contextmanager
-def canvas(width: float, height: float) -> Iterator["Figure"]:
-    """An empty figure of so many inches, in the project's style while the context lasts."""
+def new_figure(width: float, height: float) -> Iterator["Figure"]:
+    """An empty figure, sized in inches; axes made within the context have the project's style."""
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -50,8 +51,30 @@ def canvas(width: float, height: float) -> Iterator["Figure"]:
         yield Figure(figsize=(width, height), layout="constrained")
 
 
+def line_style(number: int) -> dict[str, str]:
+    """Colour, marker and line of the curve with this number; the first 36 all differ."""
+    turn = number // len(COLOURS)
+    return {
+        "color": COLOURS[number % len(COLOURS)],
+        "marker": MARKERS[(number + turn) % len(MARKERS)],
+        "linestyle": LINES[turn % len(LINES)],
+    }
+
+
+def short_names(names: Sequence[str]) -> list[str]:
+    """Names as labels: without the middle of long ones, and with dollar signs escaped.
+
+    matplotlib would read text between dollar signs as a formula.
+
+    >>> short_names(["cat", "a dog that is not a cat, but a dog"])
+    ['cat', 'a dog that is…, but a dog']
+    """
+    short = [name if len(name) <= _MOST_LETTERS else f"{name[:13]}…{name[-11:]}" for name in names]
+    return [name.replace("$", r"\$") for name in short]
+
+
 def as_svg(figure: "Figure", alt: str) -> str:
-    """The figure as an SVG element with the page's own text colour; `alt` says it in words."""
+    """The figure as an SVG element in the page's text colour; `alt` describes it in words."""
     import matplotlib
 
     buffer = io.StringIO()
@@ -59,17 +82,17 @@ def as_svg(figure: "Figure", alt: str) -> str:
         figure.savefig(buffer, format="svg", transparent=True, metadata=_NO_METADATA)
     text = buffer.getvalue()
     text = text[text.index("<svg") :].replace(INK, "currentColor")
-    # Identifiers are unique within a figure only; the page holds many.
+    # matplotlib's identifiers are unique within a figure only, and a page has many.
     salt = format(zlib.crc32(alt.encode()), "08x")
     text = re.sub(r'(id="|url\(#|href="#)', lambda match: f"{match[0]}{salt}-", text)
-    # A large figure is scrolled on a phone, where its letters would otherwise be too small.
-    narrowest = f' style="min-width: {72 * figure.get_figwidth():.0f}px"' if is_wide(figure) else ""
-    start = f'<svg role="img" aria-label="{html.escape(alt)}"{narrowest} '
+    # A phone scrolls a large figure; scaled down, its text would be too small.
+    min_width = f' style="min-width: {72 * figure.get_figwidth():.0f}px"' if is_wide(figure) else ""
+    start = f'<svg role="img" aria-label="{html.escape(alt)}"{min_width} '
     return text.replace("<svg ", start, 1)
 
 
 def is_wide(figure: "Figure") -> bool:
-    """Whether it is too wide for a phone or for a column of a page."""
+    """Whether the figure is too wide for a phone or for a column of a page."""
     return bool(figure.get_figwidth() > NARROW)
 
 
@@ -87,7 +110,7 @@ def as_png(figure: "Figure") -> bytes:
 
 @contextmanager
 def _any_script() -> Iterator[None]:
-    """Letters that are not in matplotlib's font are boxes in a PNG, and themselves in an SVG."""
+    """Ignore letters that matplotlib's font lacks: boxes in a PNG, themselves in an SVG."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
         yield
