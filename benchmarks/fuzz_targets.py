@@ -25,7 +25,7 @@ import torch
 from numpy.typing import NDArray
 
 from smidgen._storage.serialization import from_plain, to_plain
-from smidgen.config import Experiment, format_experiment, parse_experiment, read_experiment
+from smidgen.config import Experiment, read_experiment
 from smidgen.data.custom.arrays import read_arrays
 from smidgen.data.idx import idx_size, parse_idx, parse_idx_int32
 from smidgen.errors import SmidgenError
@@ -95,7 +95,7 @@ def read_named(name: str) -> Read:
 
 def read_toml(content: bytes, folder: Path) -> None:
     (folder / "experiment.toml").write_bytes(content)
-    format_experiment(read_experiment(folder / "experiment.toml"))
+    read_experiment(folder / "experiment.toml").to_toml()
 
 
 def read_run(content: bytes, folder: Path) -> None:
@@ -143,7 +143,7 @@ def zipped(members: list[tuple[str, bytes]], packing: int) -> bytes:
 def plain(kind: Any) -> Any:
     """Plain data of which from_plain makes a `kind`."""
     if kind is Experiment:
-        return to_plain(parse_experiment(TOML.decode()))
+        return to_plain(Experiment.from_toml(TOML.decode()))
     arguments, origin = typing.get_args(kind), typing.get_origin(kind)
     if dataclasses.is_dataclass(kind):
         hints = typing.get_type_hints(kind)

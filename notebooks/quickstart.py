@@ -43,7 +43,7 @@ EXPERIMENT = "quickstart-digits"
 import smidgen
 
 experiment = smidgen.find_experiment(EXPERIMENT)
-print(smidgen.format_experiment(experiment))
+print(experiment.to_toml())
 
 # %% [markdown]
 # ## Before any training

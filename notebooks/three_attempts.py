@@ -90,6 +90,8 @@ plain = Train(
     epochs=EPOCHS,
     batch_size=32 if DATA == "digits" else 128,
     optimizer=Optimizer(name="sgd", lr=0.02, momentum=0.9, nesterov=True),
+    schedule=Schedule(name="constant"),
+    average=Average(name="none"),
 )
 first = Experiment(
     name="attempt-1-bulky",

@@ -48,7 +48,6 @@ from smidgen.config import (  # noqa: E402
     Optimizer,
     Schedule,
     Train,
-    format_experiment,
 )
 from smidgen.errors import CheckpointError, RecordError  # noqa: E402
 from smidgen.record import DIAGNOSTICS, METRICS, PAGE, RECORD, WEIGHTS, read_record  # noqa: E402
@@ -80,7 +79,7 @@ class Place:
     def __init__(self, folder: Path, experiment: Experiment) -> None:
         self.out = folder / "runs"
         self.toml = folder / "robust.toml"
-        self.toml.write_text(format_experiment(experiment))
+        self.toml.write_text(experiment.to_toml())
 
     @property
     def run(self) -> Path:

@@ -33,6 +33,8 @@ chain = "6,s2 8 G"
 epochs = 1
 batch_size = 16
 optimizer = {{ name = "adam", lr = 0.02 }}
+schedule = {{ name = "constant" }}
+average = {{ name = "none" }}
 """
 
 

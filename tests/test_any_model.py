@@ -13,7 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from zoo import LOG_PROBABILITIES, ZOO
 
-from smidgen.config import Average, Data, Experiment, Model, Optimizer, Train
+from smidgen.config import Average, Data, Experiment, Model, Optimizer, Schedule, Train
 from smidgen.data import normalize
 from smidgen.profiling import profile
 from smidgen.profiling.receptive_field.probe import probe
@@ -42,6 +42,7 @@ def experiment(name: str, epochs: int = 1) -> Experiment:
             epochs=epochs,
             batch_size=64,
             optimizer=Optimizer(name="adamw", lr=0.01),
+            schedule=Schedule(name="constant"),
             average=Average(name="ema", decay=0.9),
         ),
     )

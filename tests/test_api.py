@@ -19,7 +19,6 @@ from torch import nn
 import smidgen
 from smidgen import Budget, SmidgenError
 from smidgen.budget import Profiled
-from smidgen.config import format_experiment
 from smidgen.errors import ConfigError
 from smidgen.formatting import percent
 from smidgen.runs.run import run
@@ -99,7 +98,7 @@ def test_training_and_checking_are_a_line_each(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("smidgen.runs.train.write_report", lambda *_: None)
-    Path("tiny.toml").write_text(format_experiment(tiny))
+    Path("tiny.toml").write_text(tiny.to_toml())
     epochs: list[int] = []
 
     class Epochs(smidgen.Callback):

@@ -135,7 +135,9 @@ def test_what_is_neither_profile_nor_network_is_refused(network: object, kind: s
 @pytest.mark.parametrize("name", sorted(FIGURES | {"max_epochs": ""}))
 def test_a_limit_below_one_is_refused(name: str) -> None:
     assert getattr(Budget(**{name: 1}), name) == 1
-    with pytest.raises(ConfigError, match=rf"^budget\.{name} is 0; it must be at least 1\.$"):
+    with pytest.raises(
+        ConfigError, match=rf"^budget\.{name} is 0; it must be 1 or more( \(bytes\))?\.$"
+    ):
         Budget(**{name: 0})
 
 
@@ -143,8 +145,8 @@ def test_a_limit_below_one_is_refused(name: str) -> None:
 def test_an_accuracy_that_is_no_fraction_is_refused(accuracy: float) -> None:
     with pytest.raises(
         ConfigError,
-        match=rf"^budget\.min_accuracy is {accuracy}; it is a fraction from 0 to 1, so 99\.4 % is "
-        r"0\.994\.$",
+        match=rf"^budget\.min_accuracy is {accuracy}; it must be from 0 to 1 "
+        r"\(a fraction; 99\.4 % is 0\.994\)\.$",
     ):
         Budget(min_accuracy=accuracy)
 

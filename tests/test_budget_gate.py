@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 from smidgen.budget import Budget
-from smidgen.config import Augment, Experiment, Model, format_experiment
+from smidgen.config import Augment, Experiment, Model
 from smidgen.data import Dataset, TrainSplit, describe, load
 from smidgen.errors import SmidgenError
 from smidgen.profiling import profile
@@ -73,7 +73,7 @@ def settle(folder: Path, budget: Budget, record: RunRecord) -> None:
 def write(folder: Path, record: RunRecord) -> None:
     """The record, and what else in the folder says the same."""
     (folder / "run.json").write_text(format_record(record), encoding="utf-8")
-    (folder / "experiment.toml").write_text(format_experiment(record.experiment), encoding="utf-8")
+    (folder / "experiment.toml").write_text(record.experiment.to_toml(), encoding="utf-8")
     (folder / "metrics.jsonl").write_text("".join(map(format_epoch, record.epochs)))
 
 
@@ -271,7 +271,7 @@ def _(at: Scene) -> None:
 @tried("other words about it", "")
 def _(at: Scene) -> None:
     said = replace(at.record.experiment, analysis="It learns.", target="As small as can be.")
-    (at.folder / "experiment.toml").write_text(format_experiment(said))
+    (at.folder / "experiment.toml").write_text(said.to_toml())
 
 
 @tried("the run moved elsewhere, without what says no more", "")
@@ -339,7 +339,7 @@ def _(at: Scene) -> None:
 @tried("looser limits in the experiment alone", "experiment.toml is not the record's")
 def _(at: Scene) -> None:
     said = budget(at, max_params=10**6)
-    (at.folder / "experiment.toml").write_text(format_experiment(said))
+    (at.folder / "experiment.toml").write_text(said.to_toml())
 
 
 @tried("a verdict that says pass under tighter limits", "verdict")

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from smidgen.config import Optimizer as Optimizer
     from smidgen.config import Schedule as Schedule
     from smidgen.config import Train as Train
-    from smidgen.config.builtin import find_experiment as find_experiment
+    from smidgen.config import find_experiment as find_experiment
     from smidgen.data import Dataset as Dataset
     from smidgen.data import load as load
     from smidgen.errors import SmidgenError as SmidgenError
@@ -52,8 +52,8 @@ _EXPORTS = {
     "smidgen.callbacks": ("Callback",),
     "smidgen.config": (
         *("Augment", "Average", "Data", "Experiment", "Model", "Optimizer", "Schedule", "Train"),
+        "find_experiment",
     ),
-    "smidgen.config.builtin": ("find_experiment",),
     "smidgen.data": ("Dataset", "load"),
     "smidgen.errors": ("SmidgenError",),
     "smidgen.profiling": ("profile",),

@@ -6,7 +6,8 @@ import textwrap
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from smidgen.errors import ConfigError, require
+from smidgen._storage.schema import described, option
+from smidgen.errors import ConfigError
 from smidgen.formatting import html_table, percent, plain_table
 
 _NAMES = {
@@ -106,34 +107,32 @@ class Profiled(Protocol):
     def peak_activation_bytes(self) -> int: ...  # noqa: D102
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@described("budget")
 class Budget:
-    """The limits. One that is None does not apply."""
+    """Limits on a network and its training; None: no limit."""
 
-    max_params: int | None = None
-    """Parameters, trainable or not."""
-    max_epochs: int | None = None
-    """Passes over the training images."""
-    min_accuracy: float | None = None
-    """Accuracy on the test set after the last epoch, a fraction."""
-    max_macs: int | None = None
-    """Multiply-adds for one image."""
-    max_weight_bytes: int | None = None
-    """Bytes of parameters and buffers as stored."""
-    max_activation_bytes: int | None = None
-    """Peak bytes of activations for one image at inference."""
-
-    def __post_init__(self) -> None:
-        for name in [f.name for f in dataclasses.fields(self) if f.name.startswith("max_")]:
-            limit = getattr(self, name)
-            require(
-                limit is None or limit >= 1, f"budget.{name} is {limit}; it must be at least 1."
-            )
-        accuracy = self.min_accuracy
-        require(
-            accuracy is None or 0 <= accuracy <= 1,
-            f"budget.min_accuracy is {accuracy}; it is a fraction from 0 to 1, so 99.4 % is 0.994.",
-        )
+    max_params: int | None = option(
+        "Parameters, trainable or not.", default=None, within="[1, inf)"
+    )
+    max_epochs: int | None = option(
+        "Passes over the training images.", default=None, within="[1, inf)"
+    )
+    min_accuracy: float | None = option(
+        "Accuracy on the test split after the last epoch.",
+        default=None,
+        within="[0, 1]",
+        unit="a fraction; 99.4 % is 0.994",
+    )
+    max_macs: int | None = option("Multiply-adds for one image.", default=None, within="[1, inf)")
+    max_weight_bytes: int | None = option(
+        "Parameters and buffers as stored.", default=None, within="[1, inf)", unit="bytes"
+    )
+    max_activation_bytes: int | None = option(
+        "Peak of the activations for one image at inference.",
+        default=None,
+        within="[1, inf)",
+        unit="bytes",
+    )
 
     def check(
         self, network: Any, *, epochs: int | None = None, accuracy: float | None = None

@@ -31,7 +31,7 @@ samples = st.builds(
     pair=st.tuples(st.integers(), st.integers()),
     many=st.lists(st.floats(allow_nan=False)).map(tuple),
     table=st.none() | st.dictionaries(st.text(), st.booleans() | st.integers() | st.text()),
-    inner=st.sampled_from([Schedule(), Schedule(name="step", every=2)]),
+    inner=st.sampled_from([Schedule(), Schedule(name="step", step_size=2)]),
 )
 
 
@@ -57,19 +57,22 @@ def test_nothing_is_a_value_where_it_may_be_one() -> None:
     ("change", "message"),
     [
         ({"table": 3}, r"^table is 3; it must be a table\.$"),
-        ({"table": {"x": None}}, r"^table\.x is None; it must be true or false\.$"),
-        ({"inner": {"every": "x"}}, r"^inner\.every is 'x'; it must be an integer\.$"),
+        (
+            {"table": {"x": None}},
+            r"^table\.x is None; it must be true or false or an integer or a string\.$",
+        ),
+        ({"inner": {"step_size": "x"}}, r"^inner\.step_size is 'x'; it must be an integer\.$"),
         ({"numbre": 1}, "the file has no 'numbre'; it has: number, share, word"),
         ({"number": 1.0}, "number is 1.0; it must be an integer"),
         ({"number": True}, "number is True; it must be an integer"),
         ({"number": None}, "number is None"),
-        ({"word": 3}, "word is 3; it must be a text"),
+        ({"word": 3}, "word is 3; it must be a string"),
         ({"pair": [1]}, "pair has 1 items; it must have 2"),
         ({"pair": "ab"}, "pair is 'ab'; it must be a list"),
         ({"many": [1, "x"]}, r"many\[1\] is 'x'; it must be a number"),
         ({"table": {"x": []}}, r"table.x is \[\]"),
         ({"inner": {"name": "fast"}}, "inner.name is 'fast'; it must be one of 'constant', 'step'"),
-        ({"inner": {"nam": "step"}}, "inner has no 'nam'; it has: name, warmup, every, gamma"),
+        ({"inner": {"nam": "step"}}, "inner has no 'nam'; it has: name, warmup, step_size, gamma"),
         ({"inner": 3}, "inner is 3; it must be a table"),
     ],
 )
@@ -83,7 +86,7 @@ def test_what_nests_deeply_or_is_huge_is_shown_in_short() -> None:
     for _ in range(100_000):
         deep = [deep]
     for wrong in (deep, ["x" * 10_000] * 10_000, {str(i): i for i in range(10_000)}):
-        with pytest.raises(ValueError, match=r"^word is [\[{].*; it must be a text\.$") as caught:
+        with pytest.raises(ValueError, match=r"^word is [\[{].*; it must be a string\.$") as caught:
             from_plain(Sample, GOOD | {"word": wrong})
         assert len(str(caught.value)) < 2000
 

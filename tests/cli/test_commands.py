@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from smidgen.cli import main, train
-from smidgen.config import Experiment, format_experiment
+from smidgen.config import Experiment
 from smidgen.data import Dataset
 from smidgen.record import RunRecord, read_record
 
@@ -24,7 +24,7 @@ CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")
 @pytest.fixture
 def tiny_file(tiny: Experiment, tmp_path: Path) -> Path:
     path = tmp_path / "tiny.toml"
-    path.write_text(format_experiment(tiny))
+    path.write_text(tiny.to_toml())
     return path
 
 
@@ -293,7 +293,7 @@ def replaced(old: str, new: str) -> Callable[[str], str]:
             "validation is 1437; digits has 1437",
         ),
         (lambda text: text[: len(text) // 2], "tiny.toml: "),
-        (lambda _: "x = " + "[" * 5000, "nests lists or tables too deeply"),
+        (lambda _: "x = " + "[" * 5000, "nests too deeply"),
         (lambda _: "", "experiment is missing"),
     ],
 )
@@ -305,7 +305,7 @@ def test_what_is_wrong_in_a_file_is_one_line(
     message: str,
 ) -> None:
     split_validation = replace(tiny, data=replace(tiny.data, validation=300))
-    text = format_experiment(tiny if "1437" in message else split_validation)
+    text = (tiny if "1437" in message else split_validation).to_toml()
     path = tmp_path / "tiny.toml"
     path.write_text(change(text))
     where = ["--out", str(tmp_path / "runs"), "--quiet", "--threads", "1"]
@@ -340,7 +340,7 @@ def check_one_line(capsys: Capture, message: str) -> None:
             "--checkpoint-seconds is -1.0; it must",
         ),
         (["train", "gap-6k", "--checkpoint-seconds", "nan"], "--checkpoint-seconds is nan; it m"),
-        (["train", "gap-7k"], "'gap-7k' is neither a TOML file nor an experiment that comes with"),
+        (["train", "gap-7k"], "'gap-7k' is neither a TOML file nor a built-in experiment"),
         (["train", "none.toml"], "none.toml cannot be read: No such file or directory"),
         (["train", "."], "'.' is neither a TOML file"),
         (["train", "./"], "cannot be read: Is a directory"),

@@ -17,17 +17,18 @@ COMMANDS = [
 ]
 
 TRAIN_FLAGS = """
---analysis.text --budget.max_activation_bytes --budget.max_epochs --budget.max_macs
+--analysis.text --backend --budget.max_activation_bytes --budget.max_epochs --budget.max_macs
 --budget.max_params --budget.max_weight_bytes --budget.min_accuracy --checkpoint-seconds --data-dir
 --data.augment.no_aug_epochs --data.augment.rotate --data.augment.scale --data.augment.shear
 --data.augment.translate --data.grayscale --data.name --data.path --data.size --data.split.seed
 --data.split.test --data.transforms --data.validation --device --experiment.name
---experiment.target --backend --live --model.args --model.chain --model.module --model.net --out
+--experiment.target --live --model.args --model.chain --model.module --model.net --out
 --quiet --resume --seed --skip-bad --threads --track --train.average.decay --train.average.name
 --train.batch_size --train.epochs --train.label_smoothing --train.optimizer.lr
 --train.optimizer.momentum --train.optimizer.name --train.optimizer.nesterov
 --train.optimizer.other_lr --train.optimizer.weight_decay --train.precision
---train.schedule.every --train.schedule.gamma --train.schedule.name --train.schedule.warmup
+--train.schedule.gamma --train.schedule.name --train.schedule.step_size
+--train.schedule.warmup
 --train.test_each_epoch
 """
 

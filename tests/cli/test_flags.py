@@ -76,7 +76,7 @@ def test_another_network_takes_the_place_of_the_one_in_the_file(tiny: Experiment
         (["--train.epochs", "many"], r"--train.epochs is 'many'; it must be an integer"),
         (["--train.epochs", "3.0"], r"--train.epochs is 3.0; it must be an integer"),
         (["--train.epochs", ""], r"--train.epochs is ''; it must be an integer"),
-        (["--train.epochs", "0"], r"--train.epochs is 0; it must be 1 or more"),
+        (["--train.epochs", "0"], r"--train.epochs is 0; it must be from 1"),
         (["--train.optimizer.lr", "-0.1"], r"--train.optimizer.lr is -0.1; it must be above 0"),
         (["--train.optimizer.lr", "nan"], r"--train.optimizer.lr is nan; it must be above 0"),
         (["--train.optimizer.lr", "inf"], r"--train.optimizer.lr is inf; .* finite"),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from smidgen.cli import main
-from smidgen.config import Experiment, format_experiment
+from smidgen.config import Experiment
 from smidgen.report.live import LivePage
 from smidgen.training.tracking import TRACKERS
 
@@ -19,7 +19,7 @@ def command(tiny: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     """A training of seconds, without its report."""
     monkeypatch.setattr("smidgen.runs.train.write_report", lambda *_: None)
     path = tmp_path / "tiny.toml"
-    path.write_text(format_experiment(tiny), encoding="utf-8")
+    path.write_text(tiny.to_toml(), encoding="utf-8")
     return ["train", str(path), "--out", str(tmp_path / "runs"), "--threads", "1"]
 
 

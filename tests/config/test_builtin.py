@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from smidgen.config import format_experiment, read_experiment
+from smidgen.config import read_experiment
 from smidgen.config.builtin import find_experiment, known_experiments
 from smidgen.data import describe
 from smidgen.errors import ConfigError
@@ -63,7 +63,7 @@ def test_an_installed_package_holds_its_own(
 
 def test_a_file_goes_by_its_path(tmp_path: Path) -> None:
     path = tmp_path / "gap-6k.toml"
-    path.write_text(format_experiment(find_experiment("quickstart-digits")))
+    path.write_text(find_experiment("quickstart-digits").to_toml())
     assert find_experiment(str(path)) == find_experiment("quickstart-digits")
 
 

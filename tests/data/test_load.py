@@ -19,13 +19,13 @@ def test_an_unknown_set_is_answered_with_the_known_ones() -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({}, "data must have one of name and path; it has none"),
-        ({"name": "mnist", "path": "x"}, "one of name and path; it has name and path"),
+        ({}, "data must have exactly one of name, path; it has none"),
+        ({"name": "mnist", "path": "x"}, "one of name, path; it has name and path"),
         (
             {"name": "mnist", "size": 32},
             "data.size, data.grayscale and data.split are for data.path",
         ),
-        ({"name": "mnist", "grayscale": True}, "are for data.path; a named set is as it is"),
+        ({"name": "mnist", "grayscale": True}, "are for data.path only"),
         ({"path": "x", "size": 0}, "data.size is 0; it must be from 1 to 4,096"),
         ({"path": "x", "validation": -1}, "data.validation is -1; it must be 0 or more"),
     ],
@@ -37,7 +37,7 @@ def test_settings_that_make_no_sense_are_refused(fields: dict[str, Any], message
 
 @pytest.mark.parametrize("share", [0.0, 1.0, -0.1, float("nan")])
 def test_a_test_part_is_a_share(share: float) -> None:
-    with pytest.raises(ConfigError, match=r"data\.split\.test is .*; a share, between 0 and 1"):
+    with pytest.raises(ConfigError, match=r"data\.split\.test is .*; it must be above 0"):
         TrainTestSplit(test=share)
 
 

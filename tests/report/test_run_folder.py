@@ -8,7 +8,6 @@ import pytest
 import safetensors.numpy
 from forging import forge
 
-from smidgen.config import format_experiment
 from smidgen.errors import RecordError
 from smidgen.record import RunRecord
 from smidgen.report import read_run, write_report
@@ -90,7 +89,7 @@ def test_target_and_analysis_are_those_of_the_current_file(
 ) -> None:
     words = replace(record.experiment, target="Another one.", analysis="An afterthought.")
     later = replace(words, train=replace(words.train, batch_size=7))
-    (spoilable / "experiment.toml").write_text(format_experiment(later))
+    (spoilable / "experiment.toml").write_text(later.to_toml())
     run = read_run(spoilable)
     assert run.experiment == words
     assert run.record == record

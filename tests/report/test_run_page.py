@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from smidgen.budget import Budget, Verdict
-from smidgen.config import Augment, format_experiment
+from smidgen.config import Augment
 from smidgen.errors import RecordError, SmidgenError
 from smidgen.record import RunRecord, format_record
 from smidgen.record.profile import layer_table, receptive_field_table, totals
@@ -28,7 +28,7 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 def rewrite(folder: Path, record: RunRecord) -> None:
     (folder / "run.json").write_text(format_record(record))
-    (folder / "experiment.toml").write_text(format_experiment(record.experiment))
+    (folder / "experiment.toml").write_text(record.experiment.to_toml())
 
 
 def page(folder: Path, out: Path) -> str:

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from smidgen.cli import main
-from smidgen.config import Experiment, format_experiment
+from smidgen.config import Experiment
 from smidgen.training import BACKENDS
 
 WORDS = ["--seconds", "0.02", "--threads", "1"]
@@ -12,7 +12,7 @@ WORDS = ["--seconds", "0.02", "--threads", "1"]
 @pytest.fixture
 def toml(tiny: Experiment, tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("bench") / "tiny.toml"
-    path.write_text(format_experiment(tiny))
+    path.write_text(tiny.to_toml())
     return str(path)
 
 

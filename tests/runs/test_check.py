@@ -8,7 +8,7 @@ import safetensors.torch
 import torch
 from forging import forge
 
-from smidgen.config import Experiment, format_experiment
+from smidgen.config import Experiment
 from smidgen.data import Dataset
 from smidgen.errors import ModelError, RecordError
 from smidgen.record import RunRecord, format_epoch, read_record
@@ -236,9 +236,9 @@ def test_an_edited_experiment_is_noticed_and_other_words_about_it_are_not(
     spoilable: Path, tiny: Experiment
 ) -> None:
     path = spoilable / "experiment.toml"
-    path.write_text(format_experiment(replace(tiny, analysis="It learns.", target="Other.")))
+    path.write_text(replace(tiny, analysis="It learns.", target="Other.").to_toml())
     assert check(spoilable).passed
-    path.write_text(format_experiment(replace(tiny, train=replace(tiny.train, batch_size=16))))
+    path.write_text(replace(tiny, train=replace(tiny.train, batch_size=16)).to_toml())
     assert names(check(spoilable)) == [TOML_DIFFERS]
     path.write_text("nonsense")
     (said,) = check(spoilable).differences

@@ -27,7 +27,6 @@ from smidgen.config import (
     Model,
     Optimizer,
     Schedule,
-    format_experiment,
     read_experiment,
 )
 from smidgen.data import Dataset, load
@@ -58,6 +57,7 @@ def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(entry, "write_report", lambda *_: None)
 
 
+LAST_WEIGHTS = Average(name="none")
 EXACT = ("weights.safetensors", "metrics.jsonl", "run.json", "diagnostics.safetensors")
 
 
@@ -378,11 +378,13 @@ def altered(tiny: Experiment, folder: Path, **train: Any) -> Experiment:
 
 
 def adam(tiny: Experiment, folder: Path) -> Experiment:
-    return altered(tiny, folder, optimizer=Optimizer(name="adam", lr=0.01), average=Average())
+    return altered(
+        tiny, folder, optimizer=Optimizer(name="adam", lr=0.01), average=Average(name="none")
+    )
 
 
 def adamw(tiny: Experiment, folder: Path) -> Experiment:
-    steps = Schedule(name="step", every=1, gamma=0.5)
+    steps = Schedule(name="step", step_size=1, gamma=0.5)
     chosen = Optimizer(name="adamw", lr=0.01, weight_decay=0.1)
     return altered(tiny, folder, optimizer=chosen, schedule=steps, label_smoothing=0.1)
 
@@ -394,7 +396,9 @@ def muon(tiny: Experiment, folder: Path) -> Experiment:
 
 def nesterov(tiny: Experiment, folder: Path) -> Experiment:
     optimizer = replace(tiny.train.optimizer, nesterov=True)
-    return altered(tiny, folder, optimizer=optimizer, average=Average(), test_each_epoch=True)
+    return altered(
+        tiny, folder, optimizer=optimizer, average=Average(name="none"), test_each_epoch=True
+    )
 
 
 def plain(tiny: Experiment, folder: Path) -> Experiment:
@@ -585,10 +589,10 @@ def test_an_edited_experiment_is_refused_and_other_words_about_it_are_not(
     experiment = altered(tiny, tmp_path)
     path = stopped / "experiment.toml"
     longer = replace(experiment, train=replace(experiment.train, epochs=3))
-    path.write_text(format_experiment(longer))
+    path.write_text(longer.to_toml())
     with pytest.raises(CheckpointError, match=r"experiment.toml has changed since the run started"):
         resume(stopped)
-    path.write_text(format_experiment(replace(experiment, analysis="It learns.")))
+    path.write_text(replace(experiment, analysis="It learns.").to_toml())
     outcome = resume(stopped)
     assert outcome.record is not None
     assert outcome.record.experiment == experiment
@@ -772,7 +776,7 @@ def test_a_real_signal_saves_and_the_command_that_is_named_goes_on(
     experiment = replace(tiny, budget=Budget(), train=replace(tiny.train, epochs=10))
     expected = whole(experiment, tmp_path)
     path = tmp_path / "tiny.toml"
-    path.write_text(format_experiment(experiment))
+    path.write_text(experiment.to_toml())
     out = tmp_path / "my runs"
     program = "import sys; from smidgen.cli import main; sys.exit(main())"
     words = ["train", str(path), "--out", str(out), "--threads", "1"]

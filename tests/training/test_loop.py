@@ -21,7 +21,13 @@ from smidgen.record import Epoch, Score
 from smidgen.training import TrainState, forward_with, train
 from smidgen.training.schedule import rate
 
-PLAIN = Train(epochs=1, batch_size=32, optimizer=Optimizer(name="sgd", lr=0.05))
+PLAIN = Train(
+    epochs=1,
+    batch_size=32,
+    optimizer=Optimizer(name="sgd", lr=0.05),
+    schedule=Schedule(name="constant"),
+    average=Average(name="none"),
+)
 FULL = replace(
     PLAIN,
     epochs=2,
@@ -124,8 +130,8 @@ def test_the_same_seed_gives_the_same_bytes_and_another_one_others(digits: Datas
 @pytest.mark.parametrize(
     "change",
     [
-        {"average": Average()},
-        {"schedule": Schedule()},
+        {"average": Average(name="none")},
+        {"schedule": Schedule(name="constant")},
         {"label_smoothing": 0.1},
         {"batch_size": 64},
         {"precision": "bfloat16"},
@@ -139,7 +145,7 @@ def test_every_setting_matters(digits: Dataset, change: dict[str, Any]) -> None:
 
 
 def test_sixty_four_images_are_learnt_by_heart(digits: Dataset) -> None:
-    settings = Train(epochs=60, batch_size=16, optimizer=Optimizer(name="adam", lr=0.01))
+    settings = replace(PLAIN, epochs=60, batch_size=16, optimizer=Optimizer(name="adam", lr=0.01))
     torch.manual_seed(0)
     fresh = build_chain("8,s2 16,s2 G", (1, 28, 28), 10)
     network, epochs = learn(digits, settings, images=64, network=fresh)
@@ -232,7 +238,7 @@ def test_bfloat16_computes_in_it_and_keeps_weights_as_they_are(digits: Dataset) 
     assert math.isfinite(epoch.train.loss)
 
 
-@pytest.mark.parametrize("average", [Average(), Average(name="ema", decay=0.5)])
+@pytest.mark.parametrize("average", [Average(name="none"), Average(name="ema", decay=0.5)])
 def test_what_is_scored_and_returned_is_the_network_that_counts(
     digits: Dataset, average: Average
 ) -> None:
@@ -277,7 +283,7 @@ def states_of(data: Dataset, settings: Train) -> tuple[list[TrainState], bytes, 
     "change",
     [
         {},
-        {"average": Average()},
+        {"average": Average(name="none")},
         {"optimizer": Optimizer(name="sgd", lr=0.05)},
         {"optimizer": Optimizer(name="sgd", lr=0.05, momentum=0.9, nesterov=True)},
         {"optimizer": Optimizer(name="adam", lr=0.05)},
@@ -309,7 +315,7 @@ def test_a_state_names_all_that_changes(digits: Dataset) -> None:
 
 
 def test_a_state_of_another_training_is_refused(digits: Dataset) -> None:
-    states, _, _ = states_of(digits, replace(FULL, average=Average(), batch_size=25))
+    states, _, _ = states_of(digits, replace(FULL, average=Average(name="none"), batch_size=25))
     with pytest.raises(CheckpointError, match="average"):
         learn(digits, FULL, images=100, start=states[0])
     with pytest.raises(CheckpointError, match="size"):

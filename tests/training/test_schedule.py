@@ -48,7 +48,9 @@ def test_steps_drop_as_those_of_torch(
     epochs, per_epoch = run
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=peak)
     oracle = torch.optim.lr_scheduler.StepLR(optimizer, every, gamma)
-    found = rates(Schedule(name="step", every=every, gamma=gamma), peak, epochs * per_epoch, run[1])
+    found = rates(
+        Schedule(name="step", step_size=every, gamma=gamma), peak, epochs * per_epoch, run[1]
+    )
     for epoch in range(epochs):
         within = found[epoch * per_epoch : (epoch + 1) * per_epoch]
         assert within == pytest.approx(oracle.get_last_lr() * per_epoch)
@@ -58,4 +60,4 @@ def test_steps_drop_as_those_of_torch(
 
 @given(runs, st.floats(0.01, 1))
 def test_constant_is_constant(run: tuple[int, int], peak: float) -> None:
-    assert set(rates(Schedule(), peak, run[0] * run[1], run[1])) == {peak}
+    assert set(rates(Schedule(name="constant"), peak, run[0] * run[1], run[1])) == {peak}

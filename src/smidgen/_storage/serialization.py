@@ -1,11 +1,13 @@
 """Strict conversion between frozen dataclasses and plain data (what TOML and JSON hold).
 
-The dataclass is the schema: a key that it does not have, a value of another type or a missing
-field is a ValueError that names the place. `from_plain(type(x), to_plain(x)) == x` for everything
-that the project stores.
+The dataclass is the schema: an unknown key, a value of another type or a missing field is a
+ValueError that names the place. `from_plain(type(x), to_plain(x)) == x` for everything that the
+project stores.
 """
 
+import contextlib
 import dataclasses
+import os
 import reprlib
 import types
 import typing
@@ -14,14 +16,14 @@ from typing import Any, Literal, TypeVar
 
 T = TypeVar("T")
 
-_MOST_BITS = 1024  # of an integer: what a number in double precision can hold
+_MAX_BITS = 1024  # of an integer, which then fits into a double
 
-_shown = reprlib.Repr()  # of what is wrong, its beginning
+_shown = reprlib.Repr()  # only the beginning of a long value
 _shown.maxlevel, _shown.maxstring, _shown.maxother, _shown.maxlong = 3, 200, 200, 400
 
 
 def to_plain(value: Any) -> Any:
-    """Dicts, lists and scalars of the same content; fields that are None are left out.
+    """Convert to dicts, lists and scalars; fields that are None are left out.
 
     >>> from smidgen.config import Average
     >>> to_plain(Average(name="ema", decay=0.995))
@@ -38,9 +40,9 @@ def to_plain(value: Any) -> Any:
 
 
 def from_plain(kind: type[T], value: Any, where: str = "") -> T:
-    """The `kind` that `value` describes; `where` is the dotted name of its place, for messages.
+    """Make a `kind` of plain data; `where` is the dotted name of its place, for messages.
 
-    An int is taken where a float is wanted, nothing else is converted.
+    An integer becomes a float if a float is declared, a path a string; nothing else is converted.
 
     Raises:
         ValueError: an unknown key (with the known ones), a missing field, a wrong type, an integer
@@ -56,7 +58,7 @@ def from_plain(kind: type[T], value: Any, where: str = "") -> T:
 
 def _read(kind: Any, value: Any, where: str) -> Any:
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if isinstance(value, int) and value.bit_length() > _MOST_BITS:
+    if isinstance(value, int) and value.bit_length() > _MAX_BITS:
         raise ValueError(f"{where} is an integer too large for a number.")
     if dataclasses.is_dataclass(kind):
         return _read_dataclass(typing.cast(type, kind), value, where)
@@ -78,16 +80,19 @@ def _read(kind: Any, value: Any, where: str) -> Any:
             return float(value)
         except OverflowError:
             raise ValueError(f"{where} is an integer too large for a number.") from None
+    if kind is str and isinstance(value, os.PathLike):
+        value = os.fspath(value)
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise _wrong(
-            where,
-            value,
-            {int: "an integer", float: "a number", str: "a text"}.get(kind, "true or false"),
-        )
+        raise _wrong(where, value, _KINDS[kind])
     return value
 
 
+_KINDS = {int: "an integer", float: "a number", str: "a string", bool: "true or false"}
+
+
 def _read_dataclass(kind: type, value: Any, where: str) -> Any:
+    if isinstance(value, kind):
+        return value
     if not isinstance(value, Mapping):
         raise _wrong(where, value, "a table")
     place = where or "the file"
@@ -116,14 +121,13 @@ def _is_required(field: "dataclasses.Field[Any]") -> bool:
 def _read_union(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
     if value is None and type(None) in kinds:
         return None
-    failures = []
-    for kind in kinds:
-        if kind is not type(None):
-            try:
-                return _read(kind, value, where)
-            except ValueError as error:
-                failures.append(error)
-    raise failures[0]
+    some = [kind for kind in kinds if kind is not type(None)]
+    if len(some) == 1:
+        return _read(some[0], value, where)
+    for kind in some:
+        with contextlib.suppress(ValueError):
+            return _read(kind, value, where)
+    raise _wrong(where, value, " or ".join(_KINDS[kind] for kind in some))
 
 
 def _read_tuple(kinds: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
@@ -137,5 +141,5 @@ def _read_tuple(kinds: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ..
     return tuple(_read(kind, item, f"{where}[{i}]") for i, (kind, item) in pairs)
 
 
-def _wrong(where: str, value: Any, wanted: str) -> ValueError:
-    return ValueError(f"{where or 'the file'} is {_shown.repr(value)}; it must be {wanted}.")
+def _wrong(where: str, value: Any, expected: str) -> ValueError:
+    return ValueError(f"{where or 'the file'} is {_shown.repr(value)}; it must be {expected}.")

@@ -1,5 +1,6 @@
-"""What is to be done: experiments, their parts, and the TOML files that hold them."""
+"""Experiments: what to do, as frozen dataclasses, and the TOML files that hold them."""
 
+from smidgen.config.builtin import find_experiment, known_experiments
 from smidgen.config.experiment import (
     Argument,
     Augment,
@@ -12,12 +13,7 @@ from smidgen.config.experiment import (
     Schedule,
     Train,
     TrainTestSplit,
-    beside,
-    format_experiment,
-    is_file,
-    parse_experiment,
     read_experiment,
-    without_words,
 )
 
 __all__ = [
@@ -32,10 +28,7 @@ __all__ = [
     "Schedule",
     "Train",
     "TrainTestSplit",
-    "beside",
-    "format_experiment",
-    "is_file",
-    "parse_experiment",
+    "find_experiment",
+    "known_experiments",
     "read_experiment",
-    "without_words",
 ]

@@ -1,35 +1,46 @@
-"""Experiments by file or by name: those that come with smidgen stand in its folder experiments/."""
+"""Experiments by name or file; the built-in ones are the files in smidgen's folder experiments/."""
 
+import os
 from importlib import resources
 from pathlib import Path
 
-from smidgen.config import Experiment, parse_experiment, read_experiment
+from smidgen.config.experiment import Experiment, read_experiment
 from smidgen.errors import ConfigError
 
 
-def find_experiment(name: str) -> Experiment:
-    """The experiment in the file `name`, or the one of that name that comes with smidgen.
+def find_experiment(experiment: "str | os.PathLike[str] | Experiment") -> Experiment:
+    """Return the built-in experiment of a name, the one in a TOML file, or an Experiment as it is.
+
+    A string is a path if it ends in .toml or has a slash, otherwise a name.
 
     Raises:
-        ConfigError: neither is there (lists the names), or the file is wrong.
+        ConfigError: there is no such experiment (lists the names), or the file is wrong.
     """
-    if name.endswith(".toml") or "/" in name or "\\" in name:
-        return read_experiment(Path(name))
-    if name not in known_experiments():
+    if isinstance(experiment, Experiment):
+        return experiment
+    if isinstance(experiment, os.PathLike):
+        return read_experiment(experiment)
+    if not isinstance(experiment, str):
         raise ConfigError(
-            f"{name!r} is neither a TOML file nor an experiment that comes with smidgen; those are "
+            f"experiment is {experiment!r}; it must be a name, a TOML file's path or an Experiment."
+        )
+    if experiment.endswith(".toml") or "/" in experiment or "\\" in experiment:
+        return read_experiment(experiment)
+    if experiment not in known_experiments():
+        raise ConfigError(
+            f"{experiment!r} is neither a TOML file nor a built-in experiment; those are "
             f"{', '.join(known_experiments())}."
         )
-    return parse_experiment((_folder() / f"{name}.toml").read_text(encoding="utf-8"))
+    return read_experiment(_folder() / f"{experiment}.toml")
 
 
 def known_experiments() -> list[str]:
-    """The names of the experiments that come with smidgen, sorted."""
+    """List the names of the built-in experiments, sorted."""
     return sorted(path.stem for path in _folder().glob("*.toml"))
 
 
 def _folder() -> Path:
-    """Inside the package where it is installed, beside its source in a checkout."""
+    """Inside the package if it is installed, next to its source in a checkout."""
     package = Path(str(resources.files("smidgen")))
     installed = package / "experiments"
     return installed if installed.is_dir() else package.parents[1] / "experiments"

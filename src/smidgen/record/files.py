@@ -9,7 +9,6 @@ from typing import Any, NoReturn, TypeVar
 
 from smidgen._storage.digests import sha256_of
 from smidgen._storage.serialization import from_plain, to_plain
-from smidgen.config import beside
 from smidgen.errors import RecordError
 from smidgen.record.run import Epoch, RunRecord, Times
 
@@ -76,7 +75,7 @@ def read_record(folder: str | os.PathLike[str], edited: bool = False) -> RunReco
             "run, or read it with the smidgen that wrote it."
         )
     record = _read_as(RunRecord, plain, path)
-    return replace(record, experiment=beside(record.experiment, folder))
+    return replace(record, experiment=record.experiment.with_files_in(folder))
 
 
 def read_times(folder: Path) -> Times | None:

@@ -19,7 +19,6 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from smidgen._storage.files import read_page, write_atomic
-from smidgen.config import without_words
 from smidgen.errors import ConfigError, RecordError
 from smidgen.formatting import capitalized, markdown_table, percent, seconds
 from smidgen.record import RECORD, RunRecord, Times, read_record, read_times
@@ -191,7 +190,7 @@ def _by_experiment(where: str, runs: Sequence[_Run]) -> list[list[_Run]]:
     """The runs with one experiment and network together; words about it make no difference."""
     groups: list[tuple[object, dict[int, _Run]]] = []
     for run in runs:
-        key = (without_words(run.record.experiment), run.record.profile.num_params)
+        key = (run.record.experiment.without_texts(), run.record.profile.num_params)
         group = next((group for known, group in groups if known == key), None)
         if group is None:
             groups.append((key, group := {}))

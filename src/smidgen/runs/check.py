@@ -10,7 +10,7 @@ from pathlib import Path
 
 from smidgen._storage.digests import sha256_of_file
 from smidgen.budget import Verdict
-from smidgen.config import read_experiment, without_words
+from smidgen.config import read_experiment
 from smidgen.data import Dataset, load
 from smidgen.errors import SmidgenError
 from smidgen.evaluate import evaluate_split
@@ -168,7 +168,7 @@ def _file_differences(folder: Path, record: RunRecord) -> Iterator[str]:
         read_times(folder)
         if (folder / EXPERIMENT).exists():
             current = read_experiment(folder / EXPERIMENT)
-            if without_words(current) != without_words(record.experiment):
+            if current.without_texts() != record.experiment.without_texts():
                 yield f"{EXPERIMENT} is not the record's experiment"
     except SmidgenError as error:
         yield str(error).rstrip(".")

@@ -1,6 +1,6 @@
 """The experiment file and the user's code, as a run's folder stores them."""
 
-from dataclasses import replace
+import os
 from pathlib import Path
 
 from smidgen._storage.digests import sha256_of
@@ -8,22 +8,11 @@ from smidgen._storage.files import ensure_folder, write_atomic
 from smidgen._storage.user_code import source_files
 from smidgen.config import (
     Experiment,
-    format_experiment,
-    is_file,
     read_experiment,
-    without_words,
 )
 from smidgen.errors import CheckpointError, RecordError
 from smidgen.record import EXPERIMENT
 from smidgen.training import Checkpoint
-
-
-def portable(experiment: Experiment) -> Experiment:
-    """The experiment with its module's file by name alone, as it lies in the run's folder."""
-    file = experiment.model.file
-    if file is None:
-        return experiment
-    return replace(experiment, model=experiment.model.with_file(Path(file.name)))
 
 
 def save_experiment(experiment: Experiment, folder: Path) -> None:
@@ -32,7 +21,7 @@ def save_experiment(experiment: Experiment, folder: Path) -> None:
         for path in source_files(file):
             ensure_folder((folder / path).parent)
             write_atomic(folder / path, (file.parent / path).read_bytes())
-    write_atomic(folder / EXPERIMENT, format_experiment(portable(experiment)))
+    write_atomic(folder / EXPERIMENT, experiment.with_bare_files().to_toml())
 
 
 def code_sha256(experiment: Experiment) -> str:
@@ -43,7 +32,7 @@ def code_sha256(experiment: Experiment) -> str:
         *(
             (file.parent / path).read_bytes()
             for file in files
-            if file is not None and is_file(file)
+            if file is not None and os.path.isfile(file)  # noqa: PTH113 (any name)
             for path in source_files(file)
         )
     )
@@ -61,7 +50,7 @@ def require_unchanged(checkpoint: Checkpoint, experiment: Experiment, folder: Pa
             "start a new run with it, or restore the original."
         )
     current = read_experiment(folder / EXPERIMENT)
-    if without_words(current) != without_words(experiment):
+    if current.without_texts() != experiment.without_texts():
         raise CheckpointError(
             f"{folder / EXPERIMENT} has changed since the run started; train it as a new run, or "
             "restore the original."
@@ -79,7 +68,7 @@ def require_own_module(experiment: Experiment, folder: Path) -> None:
     file = experiment.model.file
     if file is None:
         return
-    inside = file == folder / file.name and is_file(file)
+    inside = file == folder.absolute() / file.name and os.path.isfile(file)  # noqa: PTH113
     if not inside or not file.resolve().is_relative_to(folder.resolve()):
         raise RecordError(
             f"{folder} names the module {file}, which is not in that folder: a run stores a copy "

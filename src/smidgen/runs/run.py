@@ -16,7 +16,7 @@ from smidgen._storage.files import held, new_folder, remove_partial_files, write
 from smidgen._storage.tensors import pack_tensors
 from smidgen.budget import Verdict
 from smidgen.callbacks import Callback, CallbackList, RunInfo
-from smidgen.config import Experiment, beside, format_experiment, parse_experiment
+from smidgen.config import Experiment
 from smidgen.data import Dataset, TrainLoader, describe, load
 from smidgen.errors import BusyError, CheckpointError, DataError, Interrupted
 from smidgen.evaluate import evaluate_split
@@ -42,7 +42,6 @@ from smidgen.runs.checkpointer import Checkpointer
 from smidgen.runs.diagnostics import collect_diagnostics
 from smidgen.runs.experiment_files import (
     code_sha256,
-    portable,
     require_own_module,
     require_unchanged,
     save_experiment,
@@ -110,7 +109,6 @@ def run(
         SmidgenError: something the user can fix; what was finished stays in the folder.
     """
     options, clock = options or RunOptions(), time.perf_counter()
-    experiment = parse_experiment(format_experiment(experiment))  # 5 is 5.0, as when resumed
     started = datetime.now(UTC).isoformat(timespec="seconds")
     with (
         compute_settings(options.device, options.threads) as device,
@@ -124,7 +122,7 @@ def run(
             dataset = _load(experiment, options)
         prepared = prepare_run(network, profile, dataset, experiment, options, device)
         checkpoint = Checkpoint(
-            experiment=portable(experiment),
+            experiment=experiment.with_bare_files(),
             seed=options.seed,
             device=options.device,
             data_dir=str(Path(options.data_dir).absolute()) if options.data_dir else None,
@@ -174,7 +172,7 @@ def resume(
             remove_checkpoints(folder)
             return finished(folder)
         checkpoint, tensors, damage = load_checkpoint(folder)
-        experiment = beside(checkpoint.experiment, folder)
+        experiment = checkpoint.experiment.with_files_in(folder)
         require_own_module(experiment, folder)
         require_unchanged(checkpoint, experiment, folder)
         options = RunOptions(
@@ -227,7 +225,7 @@ def find_interrupted(experiment: Experiment, options: RunOptions) -> Path | None
                 checkpoint, _, _ = load_checkpoint(folder)
         except (CheckpointError, BusyError):
             continue
-        if (checkpoint.experiment, checkpoint.seed) == (portable(experiment), options.seed):
+        if (checkpoint.experiment, checkpoint.seed) == (experiment.with_bare_files(), options.seed):
             return folder
     return None
 
@@ -310,7 +308,7 @@ def _complete(
     return RunResult(
         verdict=record.verdict,
         folder=folder,
-        record=replace(record, experiment=beside(record.experiment, folder)),
+        record=replace(record, experiment=record.experiment.with_files_in(folder)),
         network=TrainedNetwork(network.cpu(), record.data),
     )
 

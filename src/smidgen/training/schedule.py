@@ -13,11 +13,11 @@ def rate(schedule: Schedule, peak: float, step: int, num_steps: int, steps_per_e
     >>> cycle = Schedule(name="one-cycle", warmup=0.5)
     >>> [rate(cycle, 1.0, step, 4, 4) for step in range(4)]
     [0.25, 0.75, 0.75, 0.25]
-    >>> [rate(Schedule(name="step", every=1, gamma=0.5), 1.0, step, 4, 2) for step in range(4)]
+    >>> [rate(Schedule(name="step", step_size=1, gamma=0.5), 1.0, step, 4, 2) for step in range(4)]
     [1.0, 1.0, 0.5, 0.5]
     """
     if schedule.name == "step":
-        return float(peak * schedule.gamma ** (step // steps_per_epoch // schedule.every))
+        return float(peak * schedule.gamma ** (step // steps_per_epoch // schedule.step_size))
     if schedule.name == "one-cycle":
         done = (step + 0.5) / num_steps
         warm = schedule.warmup

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from smidgen._storage.serialization import to_plain
 from smidgen.callbacks import Callback, RunInfo
-from smidgen.config import format_experiment
 from smidgen.errors import ConfigError
 from smidgen.record import Epoch, RunRecord
 
@@ -43,7 +42,7 @@ class TensorBoardCallback(Callback):
     def on_train_start(self, run: RunInfo) -> None:
         """Open the event file and write the experiment."""
         self._writer = self._make_writer(log_dir=str(self._folder or run.folder / "tensorboard"))
-        text = format_experiment(run.experiment)
+        text = run.experiment.to_toml()
         self._writer.add_text("experiment", f"```toml\n{text}```")
         self._writer.add_text("parameters", f"{run.profile.num_params:,}")
 

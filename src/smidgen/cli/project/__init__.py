@@ -9,7 +9,7 @@ from importlib import resources
 from pathlib import Path
 
 from smidgen._storage.files import ensure_folder, write_atomic
-from smidgen.config import parse_experiment
+from smidgen.config import Experiment
 from smidgen.errors import ConfigError
 
 ACTION = "OWNER/smidgen@v0.1.0"
@@ -54,7 +54,7 @@ def write_project(folder: Path, name: str, action: str = ACTION) -> tuple[Path, 
 
 def _check_name(name: str, text: str) -> None:
     try:
-        read = parse_experiment(text).name
+        read = Experiment.from_toml(text).name
     except ConfigError as error:
         raise ConfigError(f"{name!r} cannot name an experiment: {error}") from None
     if read != name:  # a backslash
