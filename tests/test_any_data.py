@@ -322,5 +322,5 @@ def test_a_network_that_does_not_fit_the_pictures_says_both(capsys: Capture) -> 
     Path("pets").rename("gone")
     folder({"train": 36, "test": 12}, 9, 9, 3)
     train(data, "--model.module", "own.py:Net", status=2)
-    assert "Linear-2 (1) got (243,); it wants 81 features" in capsys.readouterr().err
+    assert "expected 81 features in the last dimension, got 243" in capsys.readouterr().err
     assert not run.exists()

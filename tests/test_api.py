@@ -196,7 +196,7 @@ def test_mistakes_have_one_root(tmp_path: Path) -> None:
         smidgen.check(tmp_path)
     with pytest.raises(SmidgenError, match=r"data.name is 'emoji'"):
         smidgen.load(smidgen.Data(name="emoji"))
-    with pytest.raises(SmidgenError, match=r"got \(3, 28, 28\); it wants 1 channels"):
+    with pytest.raises(SmidgenError, match=r"of \(3, 28, 28\): expected 1 channel, got 3"):
         smidgen.profile(small(), (3, 28, 28))
 
 

@@ -1,4 +1,4 @@
-"""What can be known of a network without training it: rows, MACs, receptive field, memory."""
+"""Profile of a network without training it: layer table, MACs, receptive fields, memory."""
 
 from smidgen.profiling.profiler import check_output, profile
 

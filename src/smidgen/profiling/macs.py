@@ -1,4 +1,4 @@
-"""Multiply-adds of one operator, from the shapes that it saw."""
+"""Multiply-adds of an operator, from the shapes of its inputs and outputs."""
 
 from collections.abc import Callable
 from math import prod
@@ -9,23 +9,28 @@ from smidgen.errors import ModelError
 from smidgen.profiling.trace import Operator, Value
 
 
-def macs(operator: Operator) -> int:
-    """Multiply-adds of a convolution, matrix product or attention; 0 for what has none.
+def count_macs(operator: Operator) -> int:
+    """Multiply-adds of a convolution, matrix product or attention; 0 for any other operator.
 
-    A bias is no multiply-add, nor is an element-wise product. A padded border counts as if it were
-    there; so does what a causal mask leaves out of attention.
+    Biases and element-wise products are not counted. Padding counts as if it were pixels, and a
+    causal mask as if it hid nothing.
 
     Raises:
-        ModelError: an operator that multiplies, by torch's own list, and that is not known here.
+        ModelError: an operator in torch's FLOP registry that smidgen has no formula for.
     """
     if operator.name in _FORMULAS:
         return _FORMULAS[operator.name](operator)
     if operator.overload.overloadpacket in flop_registry:
-        raise ModelError(
-            f"The multiply-adds of {operator.name} are not known to smidgen; build the network of "
-            "convolutions, linear layers, matrix products and attention."
-        )
+        raise unknown_macs(operator.name)
     return 0
+
+
+def unknown_macs(name: str) -> ModelError:
+    """The error for an operator that multiplies in a way smidgen cannot count."""
+    return ModelError(
+        f"The multiply-adds of {name} are not known to smidgen; build the network from "
+        "convolutions, linear layers, matrix products and attention."
+    )
 
 
 def _shape(operator: Operator, argument: str) -> tuple[int, ...]:
@@ -35,20 +40,19 @@ def _shape(operator: Operator, argument: str) -> tuple[int, ...]:
 
 
 def _convolution(operator: Operator) -> int:
-    """Each output place (input place where transposed) meets each number of the weight once.
+    """Each output element (input element if transposed) meets each number of the weight once.
 
-    The weight is (outputs, inputs / groups, *kernel), transposed (inputs, outputs / groups,
-    *kernel), so that groups need no factor of their own.
+    The weight is (outputs, inputs / groups, *kernel), or transposed (inputs, outputs / groups,
+    *kernel), so groups need no factor.
     """
     shape = _shape(operator, "input")
     if not operator.arguments["transposed"]:
-        batch = shape[0]
-        shape = (batch, *operator.outputs[0].shape[1:])
+        shape = (shape[0], *operator.outputs[0].shape[1:])
     return shape[0] * prod(shape[2:]) * prod(_shape(operator, "weight"))
 
 
 def _product(left: str, right: str) -> Callable[[Operator], int]:
-    """(..., m, k) times (..., k, n): m * n * k for each of the batch."""
+    """(..., m, k) times (..., k, n): m * n * k for each element of the batch."""
 
     def count(operator: Operator) -> int:
         shape, other = _shape(operator, left), _shape(operator, right)
@@ -80,5 +84,5 @@ _FORMULAS: dict[str, Callable[[Operator], int]] = {
     "_scaled_dot_product_cudnn_attention": _attention,
     "_scaled_dot_product_fused_attention_overrideable": _attention,
 }
-KNOWN = frozenset(_FORMULAS)
-"""The operators whose multiply-adds are counted."""
+COUNTED = frozenset(_FORMULAS)
+"""Names of the operators whose multiply-adds are counted."""

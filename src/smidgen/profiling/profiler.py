@@ -1,11 +1,11 @@
-"""From a network to its profile: one forward pass, then arithmetic on what it wrote down."""
+"""Profile of a network: one traced forward pass, and arithmetic on the trace."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from torch import nn
 
 from smidgen.errors import ModelError
-from smidgen.profiling.macs import KNOWN, macs
+from smidgen.profiling.macs import COUNTED, count_macs, unknown_macs
 from smidgen.profiling.memory import activation_bytes
 from smidgen.profiling.receptive_field.probe import probe
 from smidgen.profiling.receptive_field.propagation import FieldPropagation
@@ -15,20 +15,22 @@ from smidgen.record import Layer, Pair, Profile, Window
 
 
 def profile(module: nn.Module, input_shape: tuple[int, ...]) -> Profile:
-    """What can be known of `module` without training it; docs/definitions.md defines each figure.
+    """Profile `module` without training it; docs/definitions.md defines each number.
 
-    Measured by one forward pass of one image of random pixels in eval mode on the CPU. A row stands
-    for each call of a module without parts, of a module that owns parameters directly, and of a
-    function that multiplies, slides a window, sees the whole map or reads parameters that no
-    row above has. The module, its buffers and the global random numbers stay as they are.
+    One image of random pixels passes through in eval mode on the CPU. The layer table has a row for
+    each call of a module without submodules, of a module that owns parameters, and of a function
+    that multiplies, slides a window, depends on the whole map or reads parameters that no row above
+    has counted. Lazy layers are initialized, with weights from the global random state as it is;
+    otherwise the module, its buffers and that state are left unchanged.
 
     Args:
-        module: any network that takes one batch of tensors and returns one tensor.
-        input_shape: of one image, without batch: (channels, height, width).
+        module: a network that takes a batch of images and returns one tensor.
+        input_shape: shape of one image, without batch: (channels, height, width).
 
     Raises:
-        ModelError: forward fails (with the layers that ran and the one that failed), its result is
-            no tensor with the batch first, or an operator multiplies in a way that is not known.
+        ModelError: forward raises (the message names the layer that failed and those that ran),
+            does not return a tensor with the batch first, or runs an operator whose multiply-adds
+            are unknown.
     """
     traced = trace(module, input_shape)
     layers, notes = _layers(traced)
@@ -55,28 +57,26 @@ def _probed(
     layers: tuple[Layer, ...],
     notes: tuple[str, ...],
 ) -> tuple[tuple[Layer, ...], tuple[str, ...]]:
-    """The layers with the receptive fields that no rule gives, measured; and the notes."""
+    """The layers and notes, with unknown receptive fields measured by the probe where it can."""
     channels, height, width = input_shape
-    found = probe(module, (channels, height, width))
-    measured = tuple(
-        replace(layer, rf_out=found[layer.path], rf_probed=True)
-        if layer.rf_out is None and layer.path in found
+    fields = probe(module, (channels, height, width))
+    probed = tuple(
+        replace(layer, rf_out=fields[layer.path], rf_probed=True)
+        if layer.rf_out is None and layer.path in fields
         else layer
         for layer in layers
     )
-    if measured == layers:
-        return layers, notes
-    return measured, (*notes, PROBED)
+    return (layers, notes) if probed == layers else (probed, (*notes, PROBED))
 
 
-PROBED = "Receptive fields marked * are measured by a probe; the borders of the image cut them off."
+PROBED = "Receptive fields marked * are measured by a probe; the image's border clips them."
 
 
 def check_output(profile: Profile, num_classes: int) -> None:
-    """Nothing, where the network gives one score for each class.
+    """Check that the network returns one score for each class.
 
     Raises:
-        ModelError: the output is not (batch, classes); says both shapes.
+        ModelError: its output is not (batch, num_classes).
     """
     if profile.output_shape != (num_classes,):
         sides = ", ".join(["batch", *map(str, profile.output_shape)])
@@ -87,7 +87,7 @@ def check_output(profile: Profile, num_classes: int) -> None:
 
 
 def _weight_bytes(module: nn.Module) -> int:
-    """Of what state_dict would save, each storage once."""
+    """Bytes of what state_dict saves, each storage once."""
     tensors = [t for t in module.state_dict().values() if hasattr(t, "untyped_storage")]
     storages = [tensor.untyped_storage() for tensor in tensors]
     return sum({storage._cdata: storage.nbytes() for storage in storages}.values())
@@ -95,18 +95,18 @@ def _weight_bytes(module: nn.Module) -> int:
 
 @dataclass(slots=True)
 class _Row:
-    """A layer in the making."""
+    """A row of the layer table while its operators run."""
 
     path: str
     operation: str
     inputs: tuple[Value, ...]
-    seen: tuple[Pair, Pair] | None
+    field_in: tuple[Pair, Pair] | None
+    """Receptive field and jump of the inputs."""
     outputs: tuple[Value, ...] = ()
-    gives: tuple[Pair, Pair] | None = None
+    field_out: tuple[Pair, Pair] | None = None
     params: int = 0
     macs: int = 0
-    windows: int = 0
-    window: Window | None = None
+    windows: list[Window] = field(default_factory=list)
 
     def layer(self, number: int) -> Layer:
         return Layer(
@@ -117,45 +117,44 @@ class _Row:
             output_shape=self.outputs[0].shape[1:] if self.outputs else (),
             params=self.params,
             macs=self.macs,
-            window=self.window if self.windows == 1 else None,
-            rf_in=self.seen and self.seen[0],
-            rf_out=self.gives and self.gives[0],
+            window=self.windows[0] if len(self.windows) == 1 else None,
+            rf_in=self.field_in and self.field_in[0],
+            rf_out=self.field_out and self.field_out[0],
             rf_probed=False,
-            jump_in=self.seen and self.seen[1],
-            jump_out=self.gives and self.gives[1],
+            jump_in=self.field_in and self.field_in[1],
+            jump_out=self.field_out and self.field_out[1],
         )
 
 
 def _layers(traced: Trace) -> tuple[tuple[Layer, ...], tuple[str, ...]]:
     """The rows of the layer table and the notes."""
-    lookout = FieldPropagation(traced.image)
-    ledger = _Ledger(traced.weights)
+    propagation = FieldPropagation(traced.image)
+    uncounted = _UncountedParameters(traced.weights)
     rows: list[_Row] = []
     calls: list[tuple[Enter, _Row | None]] = [(Enter("", "", False, ()), None)]
     for event in traced.events:
         if isinstance(event, Enter):
             row = None
-            if event.is_leaf or ledger.owns(event.path):
-                seen = (
-                    lookout.field(event.inputs) if event.is_leaf else None
-                )  # its parts' rows say it
-                row = _Row(event.path, event.type, event.inputs, seen)
-                row.params = ledger.claim_of(event.path)
+            if event.is_leaf or uncounted.owns(event.path):
+                # a module with submodules has its receptive fields in their rows
+                field_in = propagation.field(event.inputs) if event.is_leaf else None
+                row = _Row(event.path, event.type, event.inputs, field_in)
+                row.params = uncounted.count_owned(event.path)
                 rows.append(row)
             calls.append((event, row))
         elif isinstance(event, Exit):
             call, row = calls.pop()
             if row is not None:
                 row.outputs = event.outputs
-                row.gives = lookout.field(event.outputs) if call.is_leaf else None
+                row.field_out = propagation.field(event.outputs) if call.is_leaf else None
         else:
             call, row = calls[-1]
-            inside = row if call.is_leaf else None
-            row = _operator_row(event, call.path, inside, traced, lookout, ledger)
-            if row is not None and row is not inside:
+            leaf = row if call.is_leaf else None
+            row = _operator_row(event, call.path, leaf, traced, propagation, uncounted)
+            if row is not None and row is not leaf:
                 rows.append(row)
     layers = tuple(row.layer(number) for number, row in enumerate(rows, start=1))
-    return layers, (*lookout.notes, *ledger.notes())
+    return layers, (*propagation.notes, *uncounted.notes())
 
 
 def _operator_row(
@@ -163,23 +162,23 @@ def _operator_row(
     path: str,
     leaf: _Row | None,
     traced: Trace,
-    lookout: FieldPropagation,
-    ledger: "_Ledger",
+    propagation: FieldPropagation,
+    uncounted: "_UncountedParameters",
 ) -> _Row | None:
-    """The row that counts the operator: its leaf module's, one of its own, or none."""
+    """The row that counts the operator: that of its leaf module, a new one, or None."""
     inputs = tuple(value for value in operator.inputs if value.storage not in traced.stored)
-    row = leaf or _Row(path, _readable(operator), inputs, lookout.field(inputs))
+    row = leaf or _Row(path, _readable(operator), inputs, propagation.field(inputs))
     multiplies, window = _macs(operator, traced), window_of(operator)
-    sees_all = lookout.apply(operator)
-    params = 0 if _is_view(operator) else ledger.claim_read(operator)
+    sees_whole_map = propagation.apply(operator)
+    params = 0 if _is_view(operator) else uncounted.count_read(operator)
     if leaf is None:
-        if not (multiplies or window or sees_all or params):
+        if not (multiplies or window or sees_whole_map or params):
             return None
-        row.outputs, row.gives = operator.outputs, lookout.field(operator.outputs[:1])
+        row.outputs, row.field_out = operator.outputs, propagation.field(operator.outputs[:1])
     row.macs += multiplies
     row.params += params
     if window is not None:
-        row.windows, row.window = row.windows + 1, window
+        row.windows.append(window)
     return row
 
 
@@ -197,7 +196,7 @@ _READABLE = {
 
 
 def _readable(operator: Operator) -> str:
-    """The name of the function that people call, as far as it tells."""
+    """The name of the function in torch.nn.functional, where it differs from the operator's."""
     if operator.name == "convolution":
         transposed = "_transpose" if operator.arguments["transposed"] else ""
         return f"conv{transposed}{len(operator.arguments['weight'].shape) - 2}d"
@@ -209,49 +208,46 @@ def _is_view(operator: Operator) -> bool:
 
 
 def _macs(operator: Operator, traced: Trace) -> int:
-    """Multiply-adds; refuses what takes weights and activations and is not known."""
+    """Multiply-adds; ModelError for an unknown operator of both parameters and activations."""
     weights = {weight.storage for weight in traced.weights}
     if (
-        operator.name not in KNOWN
+        operator.name not in COUNTED
         and rule_for(operator) is None
         and not _is_view(operator)
         and any(value.storage in weights for value in operator.inputs)
         and any(value.storage not in traced.stored for value in operator.inputs)
     ):
-        raise ModelError(
-            f"The multiply-adds of {operator.name}, which reads parameters, are not known to "
-            "smidgen; build the network of convolutions, linear layers, matrix products and "
-            "attention."
-        )
-    return macs(operator)
+        raise unknown_macs(operator.name)
+    return count_macs(operator)
 
 
-class _Ledger:
-    """Which parameters a row has counted already."""
+class _UncountedParameters:
+    """The parameters that no row has counted yet."""
 
     def __init__(self, weights: tuple[Weight, ...]) -> None:
         self._owners = {weight.owner for weight in weights}
         self._left = {weight.name: weight for weight in weights}
 
     def owns(self, path: str) -> bool:
+        """Whether the module at `path` owns parameters itself."""
         return path in self._owners
 
-    def claim_of(self, path: str) -> int:
-        """Parameters of the module at `path` itself that no row has counted."""
-        return self._claim([w for w in self._left.values() if w.owner == path])
+    def count_owned(self, path: str) -> int:
+        """Count those that the module at `path` owns itself."""
+        return self._count([w for w in self._left.values() if w.owner == path])
 
-    def claim_read(self, operator: Operator) -> int:
-        """Parameters that the operator reads and that no row has counted."""
+    def count_read(self, operator: Operator) -> int:
+        """Count those that the operator reads."""
         read = {value.storage for value in operator.inputs}
-        return self._claim([w for w in self._left.values() if w.storage in read])
+        return self._count([w for w in self._left.values() if w.storage in read])
 
-    def _claim(self, weights: list[Weight]) -> int:
+    def _count(self, weights: list[Weight]) -> int:
         for weight in weights:
             del self._left[weight.name]
         return sum(weight.size for weight in weights)
 
     def notes(self) -> list[str]:
-        """A sentence for each module whose parameters nobody read."""
+        """A sentence for each module that owns unused parameters."""
         unused: dict[str, int] = {}
         for weight in self._left.values():
             unused[weight.owner] = unused.get(weight.owner, 0) + weight.size

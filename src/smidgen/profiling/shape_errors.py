@@ -1,4 +1,4 @@
-"""Why a network does not take its input: the layer that failed, what it got and what it wanted."""
+"""Messages for a forward pass that failed: which layer, what it expected and what it got."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from torch.nn.modules.conv import _ConvNd
 Shape = tuple[int, ...]
 
 
-def describe_failure(
+def failure_message(
     error: Exception,
     module: nn.Module | None,
     path: str,
@@ -17,73 +17,70 @@ def describe_failure(
     operator: tuple[str, list[Shape]] | None,
     ran: Sequence[tuple[str, str, Shape]],
 ) -> str:
-    """A first line that names what failed, then a line for each layer that ran before.
+    """A first line that says what failed, then a line for each layer that ran before.
 
     Args:
-        error: what forward raised.
-        module: the innermost module that was running, None before any.
+        error: the exception that forward raised.
+        module: the innermost module that was running; None before any.
         path: its dotted name.
         shape: of its first input, batch included.
-        operator: the operator that raised, with the shapes of its inputs, if it was one.
+        operator: the operator that raised, if one did, and the shapes of its inputs.
         ran: type, path and output shape without batch of the layers that ran.
     """
-    first = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+    place = f" ({path})" if path else ""
     if module is None:
-        head = f"The network does not run: {first}."
+        head = f"The network's forward raised: {reason}."
     elif next(module.children(), None) is None:
-        place = f" ({path})" if path else ""
-        wants = wanted(module, shape) or f"it fails: {first}"
-        head = f"{type(module).__name__}-{len(ran) + 1}{place} got {shape[1:]}; {wants}."
+        problem = shape_mismatch(module, shape) or f"forward raised: {reason}"
+        name = f"{type(module).__name__}-{len(ran) + 1}{place}"
+        head = f"{name} does not fit its input of {shape[1:]}: {problem}."
     else:
-        place = f" ({path})" if path else ""
-        head = f"The forward of {type(module).__name__}{place} fails"
+        head = f"The forward of {type(module).__name__}{place} failed"
         if operator is not None:
             name, shapes = operator
-            head += f" at {name}, which got {' and '.join(map(str, shapes))}"
-        head += f": {first}."
-    lines = [
-        f"  {kind}-{number}{f' ({at})' if at else ''} gave {out}"
+            head += f" at {name} of {' and '.join(map(str, shapes))}"
+        head += f": {reason}."
+    layers = [
+        f"  {kind}-{number}{f' ({at})' if at else ''} returned {out}"
         for number, (kind, at, out) in enumerate(ran, start=1)
     ]
-    return "\n".join(
-        [head, *(["Before it ran:", *lines] if lines else ["No layer ran before it."])]
-    )
+    return "\n".join([head, "Layers that ran before it:" if layers else "No layer ran.", *layers])
 
 
-def wanted(module: nn.Module, shape: Shape) -> str | None:
-    """What `module` wants where an input of `shape` (batch included) does not suit it.
+def shape_mismatch(module: nn.Module, shape: Shape) -> str | None:
+    """What `module` expected of an input and what it got, `shape` with batch.
 
-    None where the shape is not what is wrong with it, or the module is of no known kind.
+    None if the shape fits, or if the module is not one of torch's convolutions, pools, norms and
+    linear layers.
 
-    >>> wanted(nn.Conv2d(16, 8, 3), (1, 10, 3, 3))
-    'it wants 16 channels'
-    >>> wanted(nn.Conv2d(10, 8, 5), (1, 10, 3, 3))
+    >>> shape_mismatch(nn.Conv2d(16, 8, 3), (1, 10, 3, 3))
+    'expected 16 channels, got 10'
+    >>> shape_mismatch(nn.Conv2d(10, 8, 5), (1, 10, 3, 3))
     'its window of 5x5 does not fit into 3x3'
     """
-    sides = _sides(module)
-    if sides is not None and len(shape) != sides + 2:
-        places = {1: "length", 2: "height, width", 3: "depth, height, width"}[sides]
-        return f"it wants (channels, {places})"
-    if isinstance(module, _ConvNd) and shape[1] != module.in_channels:
-        return f"it wants {module.in_channels} channels"
-    if sides is not None:
-        return _window_fits(module, shape[2:])
-    if isinstance(module, nn.Linear) and shape[-1:] != (module.in_features,):
-        return f"it wants {module.in_features} features in the last place"
-    if isinstance(module, _NormBase) and shape[1:2] != (module.num_features,):
-        return f"it wants {module.num_features} channels"
-    if isinstance(module, _NormBase) and isinstance(module, nn.BatchNorm2d) and len(shape) != 4:
-        return "it wants (channels, height, width)"
-    if isinstance(module, nn.GroupNorm) and shape[1:2] != (module.num_channels,):
-        return f"it wants {module.num_channels} channels"
+    rank = _spatial_rank(module)
+    if rank is not None and len(shape) != rank + 2:
+        sides = {1: "length", 2: "height, width", 3: "depth, height, width"}[rank]
+        return f"expected (channels, {sides})"
+    if isinstance(module, nn.BatchNorm2d) and len(shape) != 4:
+        return "expected (channels, height, width)"
+    channels = _num_channels(module)
+    if channels is not None and shape[1:2] != (channels,):
+        given = shape[1] if len(shape) > 1 else "none"
+        return f"expected {channels} channel{'s' * (channels != 1)}, got {given}"
+    if rank is not None:
+        return _window_mismatch(module, shape[2:])
+    if isinstance(module, nn.Linear) and shape[-1] != module.in_features:
+        return f"expected {module.in_features} features in the last dimension, got {shape[-1]}"
     if isinstance(module, nn.LayerNorm):
         sizes = tuple(module.normalized_shape)
         if shape[-len(sizes) :] != sizes:
-            return f"it wants {sizes} in the last places"
+            return f"expected {sizes} as the last dimensions, got {shape[-len(sizes) :]}"
     return None
 
 
-def _sides(module: nn.Module) -> int | None:
+def _spatial_rank(module: nn.Module) -> int | None:
     if isinstance(module, nn.Conv1d | nn.MaxPool1d | nn.AvgPool1d):
         return 1
     if isinstance(module, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
@@ -93,20 +90,28 @@ def _sides(module: nn.Module) -> int | None:
     return None
 
 
-def _window_fits(module: nn.Module, size: Shape) -> str | None:
-    kernel = _each(module.kernel_size, len(size))
-    dilation = _each(getattr(module, "dilation", 1), len(size))
-    padding = _each(module.padding, len(size))
+def _num_channels(module: nn.Module) -> int | None:
+    if isinstance(module, _ConvNd):
+        return module.in_channels
+    if isinstance(module, _NormBase):
+        return module.num_features
+    return module.num_channels if isinstance(module, nn.GroupNorm) else None
+
+
+def _window_mismatch(module: nn.Module, size: Shape) -> str | None:
+    kernel = _for_each_side(module.kernel_size, len(size))
+    dilation = _for_each_side(getattr(module, "dilation", 1), len(size))
+    padding = _for_each_side(module.padding, len(size))
     window = tuple((k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True))
     padded = tuple(side + 2 * p for side, p in zip(size, padding, strict=True))
     if all(w <= side for w, side in zip(window, padded, strict=True)):
         return None
-    room = "x".join(map(str, padded)) + (" with its padding" if any(padding) else "")
+    room = "x".join(map(str, padded)) + (", padding included" if any(padding) else "")
     return f"its window of {'x'.join(map(str, window))} does not fit into {room}"
 
 
-def _each(value: object, number: int) -> Shape:
-    """`value` for each side; padding in words ("same", "valid") as none."""
+def _for_each_side(value: object, sides: int) -> Shape:
+    """`value` for each side; 0 for padding in words ("same", "valid")."""
     if isinstance(value, int):
-        return (value,) * number
-    return tuple(value) if isinstance(value, tuple | list) else (0,) * number
+        return (value,) * sides
+    return tuple(value) if isinstance(value, tuple | list) else (0,) * sides

@@ -1,7 +1,7 @@
-"""One forward pass, written down: every ATen operator in order, and the modules that called it.
+"""A trace of one forward pass: every ATen operator in order, and the modules that called it.
 
-What comes out holds no tensors, only their shapes and which storage they lie in, so that all that
-is computed from a trace is a pure function of it.
+A trace holds the shapes and storages of tensors but no tensors, so what is computed from it is a
+pure function of it.
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,14 +18,14 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from smidgen.errors import ModelError
 from smidgen.models.lazy import initialize_lazy
-from smidgen.profiling.shape_errors import describe_failure
+from smidgen.profiling.shape_errors import failure_message
 
 Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """A tensor that passed by. Views are values of their own in the storage of their base."""
+    """A tensor of the trace. A view is another value in the storage of its base."""
 
     key: int
     shape: Shape
@@ -35,21 +35,21 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """One call of an ATen operator, its tensors replaced by values."""
+    """One call of an ATen operator, with values for its tensors."""
 
     name: str
-    """Without overload, and without the underscore of the in-place form: relu for relu_."""
+    """Without overload and trailing underscore: relu for relu_.default."""
     overload: Any
-    """torch's own object for it."""
+    """torch's OpOverload."""
     arguments: Mapping[str, Any]
-    """By the names of its schema, defaults included."""
+    """By the names in its schema, defaults included."""
     inputs: tuple[Value, ...]
     outputs: tuple[Value, ...]
     in_place: bool
 
     @property
     def pointwise(self) -> bool:
-        """Whether each output element depends on the input elements at its own place alone."""
+        """Whether each output element depends only on the input elements at the same position."""
         return torch.Tag.pointwise in self.overload.tags or self.name in _UNTAGGED_POINTWISE
 
 
@@ -84,48 +84,49 @@ class Weight:
 
     @property
     def owner(self) -> str:
-        """The path of the module that it belongs to."""
+        """The path of the module that owns it."""
         return self.name.rpartition(".")[0]
 
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """What one image did on its way through the network."""
+    """One image's way through a network."""
 
     events: tuple[Enter | Exit | Operator, ...]
     weights: tuple[Weight, ...]
     stored: frozenset[int]
-    """The storages of parameters and buffers."""
+    """Storages of parameters and buffers."""
     image: Value
     output: Value
 
 
 def trace(module: nn.Module, input_shape: Shape) -> Trace:
-    """What happens when one image goes through `module`, in eval mode on the CPU.
+    """Run one image of random pixels through `module`, in eval mode on the CPU.
 
-    The module, its buffers and the global random numbers stay as they are.
+    Lazy layers are initialized; otherwise the module, its buffers and the global random state are
+    left unchanged.
 
     Raises:
-        ModelError: forward fails (with the layers that ran and the one that failed), or its result
-            is no tensor whose first dimension is the batch.
+        ModelError: forward raises (the message lists the layers that ran and the one that failed),
+            or does not return a tensor with the batch as its first dimension.
     """
     with torch.random.fork_rng(devices=[]):
         initialize_lazy(module, input_shape)
     generator = torch.Generator().manual_seed(0)
     image = torch.rand(1, *input_shape, generator=generator)  # (batch, *input_shape)
-    substitutes = stand_ins(module)
+    tensors = cpu_tensors(module)
     weights = tuple(
-        Weight(name, p.numel(), p.requires_grad, _storage(substitutes[name]))
+        Weight(name, p.numel(), p.requires_grad, _storage(tensors[name]))
         for name, p in module.named_parameters()
     )
     recorder = _Recorder()
     output: Any = None
-    with undisturbed(module), recorder.watching(module):
+    with eval_mode(module), recorder.recording(module):
         try:
             with torch.no_grad(), recorder:
-                output = functional_call(module, substitutes, (image,))
+                output = functional_call(module, tensors, (image,))
         except Exception as error:
-            raise ModelError(recorder.describe(error)) from error
+            raise ModelError(recorder.failure(error)) from error
     if not isinstance(output, Tensor):
         raise ModelError(
             f"The network returns a {type(output).__name__}; it must return one tensor, "
@@ -139,28 +140,28 @@ def trace(module: nn.Module, input_shape: Shape) -> Trace:
     return Trace(
         events=tuple(recorder.events),
         weights=weights,
-        stored=frozenset(_storage(tensor) for tensor in substitutes.values()),
+        stored=frozenset(_storage(tensor) for tensor in tensors.values()),
         image=recorder.value(image),
         output=recorder.value(output),
     )
 
 
-def stand_ins(module: nn.Module) -> dict[str, Tensor]:
-    """Its parameters and buffers on the CPU, by name; buffers are copies, which may change."""
+def cpu_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers on the CPU, by name; the buffers are copies, which may change."""
     parameters = {name: p.detach().to("cpu") for name, p in module.named_parameters()}
     buffers = {name: b.detach().to("cpu", copy=True) for name, b in module.named_buffers()}
     return parameters | buffers
 
 
 @contextmanager
-def undisturbed(module: nn.Module) -> Iterator[None]:
-    """Eval mode and plain attention while it lasts; afterwards everything is as it was."""
+def eval_mode(module: nn.Module) -> Iterator[None]:
+    """Eval mode, without fused attention; restores flags and the random state afterwards."""
     training = {part: part.training for part in module.modules()}
     fast_path = torch.backends.mha.get_fastpath_enabled()
     try:
         with torch.random.fork_rng(devices=[]):
             module.eval()
-            torch.backends.mha.set_fastpath_enabled(False)  # it hides its operators
+            torch.backends.mha.set_fastpath_enabled(False)  # which hides operators
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)
@@ -169,18 +170,18 @@ def undisturbed(module: nn.Module) -> Iterator[None]:
 
 
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Writes down operators (as a dispatch mode) and calls of modules (by hooks)."""
+    """Records operators (as a dispatch mode) and calls of modules (by hooks)."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.events: list[Enter | Exit | Operator] = []
         self._calls: list[tuple[nn.Module, Enter]] = []
-        self._alive: dict[int, Tensor] = {}  # a tensor that died could give its id to another
+        self._alive: dict[int, Tensor] = {}  # keeps ids from being reused
         self._failed: tuple[str, list[Shape]] | None = None
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        """False keeps torch from importing its compiler here, which takes more than a second."""
+        """Return False, so that torch does not import its compiler, which takes over a second."""
         return False
 
     def value(self, tensor: Tensor) -> Value:
@@ -196,7 +197,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         kwargs = kwargs or {}
         name = func.overloadpacket.__name__
-        if torch.is_inference_mode_enabled():  # it hands composite operators over whole
+        if torch.is_inference_mode_enabled():  # composite operators arrive undecomposed
             with self:
                 result = func.decompose(*args, **kwargs)
             if result is not NotImplemented:
@@ -221,8 +222,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
     @contextmanager
-    def watching(self, module: nn.Module) -> Iterator[None]:
-        """Calls of `module` and its parts are recorded while it lasts."""
+    def recording(self, module: nn.Module) -> Iterator[None]:
+        """Record calls of `module` and its submodules."""
         with ExitStack() as stack:
             for path, part in module.named_modules():
                 enter = part.register_forward_pre_hook(partial(self._enter, path), with_kwargs=True)
@@ -237,12 +238,12 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.events.append(call)
 
     def _exit(self, module: nn.Module, args: Any, output: Any) -> None:
-        while self._calls.pop()[0] is not module:  # inner calls whose failure forward caught
+        while self._calls.pop()[0] is not module:  # inner calls that raised, which forward caught
             self.events.append(Exit(()))
         self.events.append(Exit(self.values(output)))
 
-    def describe(self, error: Exception) -> str:
-        """The message for a forward that failed: the layer, then the layers that ran."""
+    def failure(self, error: Exception) -> str:
+        """The message for a forward that raised `error`."""
         ran: list[tuple[Enter, Shape]] = []
         open_calls: list[Enter] = []
         for event in self.events:
@@ -254,10 +255,10 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                     ran.append((call, event.outputs[0].shape[1:] if event.outputs else ()))
         layers = [(call.type, call.path, shape) for call, shape in ran]
         if not self._calls:
-            return describe_failure(error, None, "", (), self._failed, layers)
+            return failure_message(error, None, "", (), self._failed, layers)
         module, call = self._calls[-1]
         shape = call.inputs[0].shape if call.inputs else ()
-        return describe_failure(error, module, call.path, shape, self._failed, layers)
+        return failure_message(error, module, call.path, shape, self._failed, layers)
 
 
 def _storage(tensor: Tensor) -> int:

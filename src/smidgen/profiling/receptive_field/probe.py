@@ -1,8 +1,8 @@
-"""Receptive fields by experiment, for layers whose operators have no rule.
+"""Receptive fields measured by a probe, for layers whose operators have no rule.
 
-Rows and columns of the image are poisoned one at a time with NaN; what an output sees is where the
-poison reaches it from. The borders of the image cut the field off, and a network that compares
-values instead of computing with them hides part of it, so a rule is better where there is one.
+One row or column of the image at a time is set to NaN; an output depends on it if it becomes NaN.
+The border of the image clips what is measured, and operators that compare values (a maximum) can
+hide part of it, so a rule is preferred where there is one.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,53 +12,52 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from smidgen.profiling.trace import stand_ins, undisturbed
+from smidgen.profiling.trace import cpu_tensors, eval_mode
 from smidgen.record import Pair
 
-_AT_ONCE = 32  # images: those of all lines of a large picture would fill the memory
+_BATCH_SIZE = 32  # bounds the memory for large images
 
 
 @torch.no_grad()
 def probe(module: nn.Module, input_shape: tuple[int, int, int]) -> dict[str, Pair]:
-    """By the dotted name of each leaf module, (height, width) of what its outputs see.
+    """Receptive field (height, width) of each leaf module, by its dotted name.
 
-    Of the output that sees most: others lie nearer to the border of the image. Takes height + width
-    images in eval mode on the CPU, some of them at once; nothing is known of a network that fails
-    on them, as one that takes a single image does. A module whose output, or the first of them, is
-    no tensor (batch, ...), or that sees nothing of the image, is left out; a module that is called
-    more than once counts as of its last call. The module, its buffers and the global random numbers
-    stay as they are.
+    It is the largest of any output of the module; others lie closer to the border. Modules are left
+    out whose (first) output is not a tensor (batch, ...) or does not depend on the image; the last
+    call counts. The result is empty if the network fails on NaN or on batches. The probe runs
+    height + width images in eval mode on the CPU. The module, its buffers and the global random
+    state are left unchanged.
     """
     image = torch.rand(*input_shape, generator=torch.Generator().manual_seed(0))
-    with undisturbed(module):
-        weights = stand_ins(module)
+    with eval_mode(module):
+        tensors = cpu_tensors(module)
         try:
-            high, wide = (_sizes(module, weights, image, axis) for axis in (1, 2))
-        except Exception:  # any code may be in there, and a note says that nothing is known
+            high, wide = (_sizes(module, tensors, image, axis) for axis in (1, 2))
+        except Exception:  # user code can raise anything; the profile's notes say what is unknown
             return {}
     return {path: (high[path], wide[path]) for path in high if path in wide}
 
 
 def _sizes(
-    module: nn.Module, weights: Mapping[str, Tensor], image: Tensor, axis: int
+    module: nn.Module, tensors: Mapping[str, Tensor], image: Tensor, axis: int
 ) -> dict[str, int]:
-    """For each leaf module, from the first to the last line along `axis` that one output sees."""
+    """For each leaf module, lines along `axis` from the first to the last that one output sees."""
     leaves = [(path, m) for path, m in module.named_modules() if next(m.children(), None) is None]
     firsts: dict[str, Tensor] = {}
     lasts: dict[str, Tensor] = {}
-    for start in range(0, image.shape[axis], _AT_ONCE):
-        lines = min(_AT_ONCE, image.shape[axis] - start)
+    for start in range(0, image.shape[axis], _BATCH_SIZE):
+        lines = min(_BATCH_SIZE, image.shape[axis] - start)
         images = image.repeat(lines, 1, 1, 1)  # (lines, channels, height, width)
-        for place in range(lines):
-            images[place].select(axis, start + place).fill_(float("nan"))
-        arrived: dict[str, Tensor] = {}
-        hooks = [m.register_forward_hook(_note(path, arrived)) for path, m in leaves]
+        for line in range(lines):
+            images[line].select(axis, start + line).fill_(float("nan"))
+        reached: dict[str, Tensor] = {}
+        hooks = [m.register_forward_hook(_record_nan(path, reached)) for path, m in leaves]
         try:
-            functional_call(module, dict(weights), (images,))
+            functional_call(module, dict(tensors), (images,))
         finally:
             for hook in hooks:
                 hook.remove()
-        for path, hits in arrived.items():  # (lines, outputs)
+        for path, hits in reached.items():  # (lines, outputs)
             if len(hits) == lines:
                 seen = hits.any(0)
                 first = torch.where(seen, start + hits.byte().argmax(0), image.shape[axis])
@@ -69,13 +68,13 @@ def _sizes(
     return {path: size for path, size in sizes.items() if size > 0}
 
 
-def _note(path: str, arrived: dict[str, Tensor]) -> Callable[[nn.Module, Any, Any], None]:
-    """A hook that notes whether the poison of each image arrived at each output."""
+def _record_nan(path: str, reached: dict[str, Tensor]) -> Callable[[nn.Module, Any, Any], None]:
+    """A hook that records in `reached` which outputs of which image are NaN."""
 
-    def note(module: nn.Module, args: Any, output: Any) -> None:
+    def hook(module: nn.Module, args: Any, output: Any) -> None:
         if isinstance(output, tuple) and output:
             output = output[0]
         if isinstance(output, Tensor) and output.ndim > 1 and output.numel():
-            arrived[path] = output.flatten(1).isnan()  # (lines, outputs)
+            reached[path] = output.flatten(1).isnan()  # (lines, outputs)
 
-    return note
+    return hook
