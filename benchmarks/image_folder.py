@@ -25,7 +25,7 @@ import json, sys, time
 begun = time.perf_counter()
 import torch
 from smidgen.config import Data
-from smidgen.data import describe, load
+from smidgen.data import load, open_dataset
 imported = time.perf_counter()
 data = Data(path=sys.argv[1])
 facts = describe(data)

@@ -17,6 +17,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from smidgen.config import Augment, Average, Optimizer, Train
 from smidgen.data import TrainLoader, TrainSplit
+from smidgen.kernels import prepare
 from smidgen.models.chain import build_chain
 from smidgen.models.reference import REFERENCE
 from smidgen.profiling import profile
@@ -114,7 +116,7 @@ def own(name: str, backend: str, half: bool) -> Callable[[], None]:
         mean=(MEAN,),
         std=(STD,),
         seed=0,
-        kernels=backend == "native",
+        prepare=partial(prepare, threads=torch.get_num_threads()) if backend == "native" else None,
     )
     fed = (batch for epoch in itertools.count(1) for batch in batches.epoch(epoch))
     return lambda: learner.step(*next(fed), 0.01) and None

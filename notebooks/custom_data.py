@@ -115,9 +115,10 @@ experiment = Experiment(
 )
 
 # %%
-from smidgen.runs.stages import prepare
+from smidgen.data import open_dataset
+from smidgen.runs.prepare import prepare_network
 
-network, profile = prepare(experiment)
+network, profile = prepare_network(experiment, open_dataset(experiment.data).info)
 print(profile)
 
 # %%

@@ -52,9 +52,10 @@ print(experiment.to_toml())
 # network over its budget would stop here.
 
 # %%
-from smidgen.runs.stages import prepare
+from smidgen.data import open_dataset
+from smidgen.runs.prepare import prepare_network
 
-network, profile = prepare(experiment)
+network, profile = prepare_network(experiment, open_dataset(experiment.data).info)
 print(profile)
 print()
 print(experiment.budget.check(profile, epochs=experiment.train.epochs))

@@ -54,7 +54,8 @@ from smidgen import (
 )
 from smidgen.report import percent, read_run, write_comparison
 from smidgen.runs.run import Outcome
-from smidgen.runs.stages import prepare
+from smidgen.data import open_dataset
+from smidgen.runs.prepare import prepare_network
 
 EPOCHS, ACCURACY = {"digits": (20, 0.97), "mnist": (12, 0.993)}[DATA]
 budget = Budget(max_params=7_999, max_epochs=EPOCHS, min_accuracy=ACCURACY)
@@ -169,7 +170,7 @@ third = Experiment(
         average=Average(name="ema", decay=0.98 if DATA == "digits" else 0.995),
     ),
 )
-network, profile = prepare(third)
+network, profile = prepare_network(third, open_dataset(third.data).info)
 print(budget.check(profile, epochs=EPOCHS))
 
 # %%

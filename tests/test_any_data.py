@@ -112,7 +112,7 @@ FORMATS: dict[str, tuple[Callable[[], str], Shape, tuple[int, int, int], tuple[s
         NAMES,
     ),
     "folder, resized and grayscale": (
-        *(lambda: folder({"": 45}, 20, 14, 3) + "\nsize = 10\ngrey = true", (1, 10, 10)),
+        *(lambda: folder({"": 45}, 20, 14, 3) + "\nsize = 10\ngrayscale = true", (1, 10, 10)),
         *((30, 6, 9), NAMES),
     ),
     "folder, split otherwise": (
@@ -295,7 +295,7 @@ def test_without_its_pictures_a_run_predicts_but_cannot_be_checked(capsys: Captu
     assert main(["predict", str(run), *pictures()]) == 0
     assert NAMES[0] in capsys.readouterr().out
     assert main(["check", str(run)]) == 2
-    assert capsys.readouterr() == ("", "smidgen: data.path is pets, where there is nothing.\n")
+    assert capsys.readouterr() == ("", "smidgen: data.path is pets, which does not exist.\n")
 
 
 def test_a_changed_data_set_is_found_out(capsys: Capture) -> None:

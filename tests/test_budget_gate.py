@@ -15,7 +15,7 @@ from torch.nn.utils import parametrizations
 
 from smidgen.budget import Budget
 from smidgen.config import Augment, Experiment, Model
-from smidgen.data import Dataset, TrainSplit, describe, load
+from smidgen.data import Dataset, TrainSplit, load, open_dataset
 from smidgen.errors import SmidgenError
 from smidgen.profiling import profile
 from smidgen.record import RunRecord, format_epoch, format_record, read_record, seal
@@ -211,7 +211,7 @@ def test_a_bias_alone_is_over_the_budget(tiny: Experiment, tmp_path: Path) -> No
     for bias, passed in ((False, True), (True, False)):
         model = Model(module=f"{tmp_path / 'net.py'}:Net", args={"bias": bias})
         experiment = replace(tiny, model=model, budget=Budget(max_params=7840))
-        _, found = prepare_network(experiment, describe(experiment.data))
+        _, found = prepare_network(experiment, open_dataset(experiment.data).info)
         assert experiment.budget.check(found).passed is passed
     assert run(experiment, RunOptions(out=tmp_path / "runs", threads=1)).folder is None
     assert not (tmp_path / "runs").exists()  # stopped before any training
@@ -534,7 +534,7 @@ def test_shuffled_labels_teach_nothing(
     """10 % on MNIST's test set, as by chance, and the gate says that the budget is missed."""
     monkeypatch.setattr("smidgen.runs.train.write_report", lambda *_: None)
     settings = replace(tiny.data, name="mnist", augment=Augment())
-    dataset = load(settings, folder=mnist_folder)
+    dataset = load(settings, data_dir=mnist_folder)
     part = replace(
         dataset.train, images=dataset.train.images[:12_000], labels=dataset.train.labels[:12_000]
     )

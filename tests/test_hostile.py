@@ -475,17 +475,17 @@ IMAGES: dict[str, tuple[Callable[[Workspace, Path], object], str]] = {
     ),
     "an SVG": (
         lambda _, path: path.write_text('<svg><image href="file:///etc/passwd"/></svg>'),
-        "is no picture",
+        "is not an image",
     ),
     "a page of HTML": (
         lambda _, path: path.write_text("<script>alert(1)</script>"),
-        "is no picture",
+        "is not an image",
     ),
     "an EPS that runs a program": (
         lambda ws, path: path.write_text(
             f"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(%pipe%touch {ws.canary}) (w) file\n"
         ),
-        "is no picture",
+        "is not an image",
     ),
     "a link to a file outside": (
         lambda ws, path: path.symlink_to(ws.write_module(ws.outside / "evil.py")),
@@ -493,10 +493,10 @@ IMAGES: dict[str, tuple[Callable[[Workspace, Path], object], str]] = {
     ),
     "a link to a device": (lambda _, path: path.symlink_to("/dev/zero"), "a link that leaves"),
     "a link to itself": (lambda _, path: path.symlink_to(path), "leads to itself"),
-    "a pipe": (lambda _, path: os.mkfifo(path), "is no file"),
+    "a pipe": (lambda _, path: os.mkfifo(path), "is not a regular file"),
     "a folder that is a link to its parent": (
         lambda ws, _: (ws.pets / "bird").symlink_to(ws.pets),
-        "is a folder within a class",
+        "is a folder inside a class",
     ),
 }
 

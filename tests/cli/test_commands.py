@@ -448,7 +448,7 @@ def test_a_picture_that_is_none_is_one_line(
 ) -> None:
     (tmp_path / "no.png").write_text("no picture")
     assert main(["predict", str(finished_folder), str(tmp_path / "no.png")]) == 2
-    check_one_line(capsys, "no.png is no picture that can be read")
+    check_one_line(capsys, "no.png is not an image that can be read")
     big = tmp_path / "big.png"
     Image.new("1", (8000, 8000)).save(big)
     assert main(["predict", str(finished_folder), str(big)]) == 2

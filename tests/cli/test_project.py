@@ -7,7 +7,7 @@ import pytest
 from smidgen.cli import main
 from smidgen.cli.project import write_project
 from smidgen.config import read_experiment
-from smidgen.data import describe
+from smidgen.data import open_dataset
 from smidgen.errors import ConfigError, SmidgenError
 from smidgen.report.audit import audit
 from smidgen.report.readme import is_stale
@@ -30,7 +30,7 @@ def test_it_passes_its_own_gate_before_any_run(tmp_path: Path) -> None:
     write_project(tmp_path, "tiny")
     experiment = read_experiment(tmp_path / "experiment.toml")
     assert experiment.name == "tiny"
-    _, found = prepare_network(experiment, describe(experiment.data))
+    _, found = prepare_network(experiment, open_dataset(experiment.data).info)
     assert experiment.budget.check(found, epochs=experiment.train.epochs).passed
     assert not is_stale(tmp_path / "README.md")
     assert audit((tmp_path / "README.md").read_text("utf-8")) == ()

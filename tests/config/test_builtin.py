@@ -4,7 +4,7 @@ import pytest
 
 from smidgen.config import read_experiment
 from smidgen.config.builtin import find_experiment, known_experiments
-from smidgen.data import describe
+from smidgen.data import open_dataset
 from smidgen.errors import ConfigError
 from smidgen.models import REFERENCE
 from smidgen.runs.prepare import prepare_network
@@ -16,7 +16,7 @@ NAMES = sorted(path.stem for path in FOLDER.glob("*.toml"))
 @pytest.mark.parametrize("name", NAMES)
 def test_an_experiment_keeps_its_own_limits_before_training(name: str) -> None:
     experiment = find_experiment(name)
-    _, profile = prepare_network(experiment, describe(experiment.data))
+    _, profile = prepare_network(experiment, open_dataset(experiment.data).info)
     verdict = experiment.budget.check(profile, epochs=experiment.train.epochs)
     assert {"max_params", "max_epochs"} <= {line.limit for line in verdict.limits}
     assert verdict.passed

@@ -45,7 +45,7 @@ def decoded(**changes: Any) -> RawDataset:
         (images(3), torch.arange(3).int(), "labels are torch.int32"),
         (images(3), torch.zeros(3, 1, dtype=torch.int64), r"torch.int64 of shape \(3, 1\)"),
         (images(3), torch.arange(4), "3 images have 4 labels"),
-        (images(3)[:0], torch.arange(0), "there is nothing there"),
+        (images(3)[:0], torch.arange(0), "they are empty"),
     ],
 )
 def test_a_part_of_the_wrong_form_is_refused(

@@ -44,9 +44,9 @@ GOOD = as_idx(np.arange(6, dtype=np.uint8).reshape(2, 3))
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "the.file is no IDX file: it begins with nothing"),
-        (b"<htm" + GOOD, "the.file is no IDX file: it begins with 3c 68 74 6d"),
-        (b"\0\0\x08", "the.file is no IDX file: it begins with 00 00 08[.]$"),
+        (b"", "the.file is not an IDX file: it begins with nothing"),
+        (b"<htm" + GOOD, "the.file is not an IDX file: it begins with 3c 68 74 6d"),
+        (b"\0\0\x08", "the.file is not an IDX file: it begins with 00 00 08[.]$"),
         (b"<htm!" + GOOD, "it begins with 3c 68 74 6d[.]$"),
         (
             GOOD[:2] + b"\x0d" + GOOD[3:],
@@ -105,7 +105,7 @@ def test_what_is_wrong_with_an_idx_file_of_integers_is_said() -> None:
 def test_the_start_of_an_idx_file_says_its_size(length: int) -> None:
     whole = as_idx(np.zeros((3, 7, 5), np.uint8))
     if length < 16:
-        with pytest.raises(DataError, match=r"^the\.file is (no IDX file|cut short)"):
+        with pytest.raises(DataError, match=r"^the\.file is (not an IDX file|cut short)"):
             idx_size(whole[:length], "the.file")
     else:
         assert idx_size(whole[:length], "the.file") == len(whole)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from smidgen.data.images import Look, in_parallel, load_image, look, most_common
+from smidgen.data.images import ImageHeader, in_parallel, load_image, most_common_size, read_header
 from smidgen.errors import DataError
 
 
@@ -29,7 +29,7 @@ def test_transparent_becomes_white(tmp_path: Path) -> None:
 def test_16_bits_become_8(tmp_path: Path) -> None:
     deep = np.array([[0, 256, 65535], [511, 32768, 4096]], np.uint16)
     path = saved(tmp_path / "a.png", Image.fromarray(deep))
-    assert look(path) == Look(2, 3, False)
+    assert read_header(path) == ImageHeader(2, 3, False)
     assert load_image(path, (1, 2, 3))[0].tolist() == (deep >> 8).tolist()
 
 
@@ -39,7 +39,7 @@ def test_pictures_are_turned_upright(orientation: int, tmp_path: Path) -> None:
     exif[0x0112] = orientation
     picture = Image.fromarray(pixels(1, 6, 9)[0])
     path = saved(tmp_path / "a.png", picture, exif=exif)
-    found = look(path)
+    found = read_header(path)
     assert (found.height, found.width) == ((9, 6) if orientation >= 5 else (6, 9))
     array = load_image(path, (1, found.height, found.width))
     raw = np.asarray(picture)
@@ -49,20 +49,20 @@ def test_pictures_are_turned_upright(orientation: int, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mode", "colour"),
+    ("mode", "color"),
     [("1", False), ("L", False), ("LA", False), ("P", True), ("RGB", True), ("RGBA", True)],
 )
-def test_colour_is_known_by_the_header(mode: str, colour: bool, tmp_path: Path) -> None:
+def test_color_is_known_by_the_header(mode: str, color: bool, tmp_path: Path) -> None:
     picture = Image.fromarray(pixels(1, 5, 5, 3)[0]).convert(mode)
     path = saved(tmp_path / "a.png", picture)
-    assert look(path) == Look(5, 5, colour)
+    assert read_header(path) == ImageHeader(5, 5, color)
     assert load_image(path, (3, 5, 5)).shape == (3, 5, 5)
     assert load_image(path, (1, 7, 4)).shape == (1, 7, 4)
 
 
-def test_a_palette_of_greys_is_grey(tmp_path: Path) -> None:
+def test_a_palette_of_grays_is_gray(tmp_path: Path) -> None:
     picture = Image.fromarray(pixels(1, 5, 5)[0]).convert("P")
-    assert not look(saved(tmp_path / "a.gif", picture)).colour
+    assert not read_header(saved(tmp_path / "a.gif", picture)).color
 
 
 def test_cmyk_and_large_jpegs_are_decoded(tmp_path: Path) -> None:
@@ -77,8 +77,8 @@ def test_readers_that_start_programs_are_not_asked(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     Image.new("RGB", (4, 4)).save(buffer, "EPS")
     (tmp_path / "a.png").write_bytes(buffer.getvalue())
-    for read in (look, lambda path: load_image(path, (1, 4, 4))):
-        with pytest.raises(DataError, match=r"a\.png is no picture that can be read"):
+    for read in (read_header, lambda path: load_image(path, (1, 4, 4))):
+        with pytest.raises(DataError, match=r"a\.png is not an image that can be read"):
             read(tmp_path / "a.png")
 
 
@@ -118,7 +118,7 @@ def test_a_damaged_picture_is_refused_or_read(
     path.write_bytes(bytes(altered))
 
     def work(path: Path) -> None:
-        look(path)
+        read_header(path)
         assert load_image(path, (3, 8, 8)).shape == (3, 8, 8)
 
     for _ in in_parallel(work, [path], "reading"):  # it keeps Pillow's warnings quiet
@@ -150,4 +150,4 @@ def test_a_bug_is_not_taken_for_a_bad_picture() -> None:
 
 
 def test_of_sizes_that_are_as_common_the_smallest_is_taken() -> None:
-    assert most_common([Look(9, 9, False), Look(5, 7, False)]) == (5, 7)
+    assert most_common_size([ImageHeader(9, 9, False), ImageHeader(5, 7, False)]) == (5, 7)

@@ -80,8 +80,8 @@ def test_a_file_can_import_the_files_next_to_it(tmp_path: Path) -> None:
         ("stand_in", "is 'stand_in'; write FILE.py:NAME or PACKAGE.MODULE:NAME"),
         ("no_such_module:x", "there is no package or module no_such_module"),
         ("stand_in:missing", "stand_in has no missing"),
-        ("stand_in:number", "3 of stand_in:number cannot be called"),
-        ("stand_in:numbers", "3 of stand_in:numbers cannot be called"),
+        ("stand_in:number", "3 of stand_in:number is not callable"),
+        ("stand_in:numbers", "3 of stand_in:numbers is not callable"),
         ("nowhere.py:x", "there is no file nowhere.py"),
     ],
 )
@@ -93,10 +93,10 @@ def test_what_cannot_be_used_is_said(stand_in: types.ModuleType, name: str, mess
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("small", r"makes \(4, 1, 3, 2\) of \(4, 1, 3, 3\); it must give images of the same"),
-        ("text", r"makes str of \(4, 1, 3, 3\)"),
-        ("whole", r"gives torch\.int64; pixels are uint8 or float"),
-        ("fail", r"stand_in:fail fails on a batch of \(4, 1, 3, 3\): KeyError: 'flip'"),
+        ("small", r"returns \(4, 1, 3, 2\) for \(4, 1, 3, 3\); it must return images of the same"),
+        ("text", r"returns str for \(4, 1, 3, 3\)"),
+        ("whole", r"returns torch\.int64; pixels must be uint8 or float"),
+        ("fail", r"stand_in:fail on a batch of \(4, 1, 3, 3\) fails: .*KeyError: 'flip'"),
     ],
 )
 def test_what_a_transform_gives_is_checked(

@@ -12,7 +12,7 @@ from torch import nn
 
 from smidgen._storage.user_code import source_files
 from smidgen.config import Argument, Data, Experiment, Model, Optimizer, Train, read_experiment
-from smidgen.data import DatasetInfo, describe
+from smidgen.data import DatasetInfo, open_dataset
 from smidgen.errors import ConfigError, ModelError
 from smidgen.models import build
 from smidgen.record import read_record
@@ -136,7 +136,7 @@ def test_the_file_is_looked_for_beside_the_experiments(write: Write, tmp_path: P
     """
     read = read_experiment(write(text, "own/own.toml"))
     assert read.model.module == f"{tmp_path / 'own' / 'my_model.py'}:Net"
-    network, found = prepare_network(read, describe(read.data))
+    network, found = prepare_network(read, open_dataset(read.data).info)
     assert shapes(network) == [(3, 1, 3, 3), (10, 3)]
     assert found.num_params == 30 + 40
 
@@ -222,7 +222,7 @@ def test_a_run_keeps_the_code_that_it_was_trained_with(
     [found] = predict(moved, [tmp_path / "black.png"])
     assert len(found.classes) == 10
     moved_experiment = read_experiment(moved / "experiment.toml")
-    again, _ = prepare_network(moved_experiment, describe(moved_experiment.data))
+    again, _ = prepare_network(moved_experiment, open_dataset(moved_experiment.data).info)
     assert shapes(again) == [(3, 1, 3, 3), (10, 3)]
     assert not list(moved.rglob("__pycache__"))
 

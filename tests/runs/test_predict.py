@@ -168,8 +168,8 @@ def test_a_picture_that_cannot_be_read_is_an_error(tmp_path: Path, suffix: str) 
     (tmp_path / "empty.png").touch()
     (tmp_path / f"cut.{suffix}").write_bytes(whole[: len(whole) // 2])
     for name, message in {
-        "text.png": "is no picture that can be read",
-        "empty.png": "is no picture that can be read",
+        "text.png": "is not an image that can be read",
+        "empty.png": "is not an image that can be read",
         f"cut.{suffix}": "is damaged: .*(truncated|broken)",
         "none.png": "none.png cannot be read: No such file",
         ".": "cannot be read: Is a directory",

@@ -808,7 +808,7 @@ def test_mnist_is_learnt_in_five_epochs(mnist_folder: Path, tmp_path: Path) -> N
     assert found.test.score.accuracy >= 0.992
 
     # And on paper: dark on bright, large, off the centre, as JPEG.
-    test = load(Data(name="mnist"), folder=mnist_folder).test
+    test = load("mnist", data_dir=mnist_folder).test
     pictures = []
     for number, image in enumerate(test.images[:100, 0]):
         large = Image.fromarray(255 - image.numpy()).resize((280, 280), Image.Resampling.BICUBIC)

@@ -122,11 +122,11 @@ def _parser() -> Parser:
 
 def _summary(given: argparse.Namespace) -> int:
     from smidgen._storage.serialization import to_plain
-    from smidgen.data import describe
+    from smidgen.data import open_dataset
     from smidgen.runs.prepare import prepare_network
 
     experiment = chosen_experiment(given)
-    _, profile = prepare_network(experiment, describe(experiment.data))
+    _, profile = prepare_network(experiment, open_dataset(experiment.data).info)
     verdict = experiment.budget.check(profile, epochs=experiment.train.epochs)
     if given.json:
         print(json.dumps({"profile": to_plain(profile), "verdict": to_plain(verdict)}, indent=1))

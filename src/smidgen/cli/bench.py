@@ -52,7 +52,7 @@ def _bench(given: argparse.Namespace) -> int:
     experiment = chosen_experiment(given)
     flags = what_is_given(given, "threads", "batch_sizes", "device", "seconds")
     try:
-        num_images = len(load(experiment.data, folder=given.data_dir).train)
+        num_images = len(load(experiment.data, data_dir=given.data_dir).train)
     except UnavailableError:
         num_images = 60_000  # nothing of the images is needed but their number
     found = bench(experiment, num_images, **flags)

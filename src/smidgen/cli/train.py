@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from smidgen.runs.options import RunOptions
     from smidgen.runs.run import RunResult
 
-QUICKSTART_PATIENCE = 4.0  # seconds for each of two mirrors: a network that is not there costs 8
+QUICKSTART_TIMEOUT = 4.0  # seconds for each of two mirrors: without a network, 8 in all
 
 
 # What may change when a run is resumed.
@@ -111,7 +111,7 @@ def _quickstart(given: argparse.Namespace) -> int:
 
     experiment = find_experiment("quickstart")
     try:
-        dataset = load(experiment.data, folder=given.data_dir, patience=QUICKSTART_PATIENCE)
+        dataset = load(experiment.data, data_dir=given.data_dir, timeout=QUICKSTART_TIMEOUT)
         print(f"data: MNIST, {dataset.source}", flush=True)
     except UnavailableError as error:
         experiment = find_experiment("quickstart-digits")

@@ -1,30 +1,28 @@
-"""Images in memory: the parts of a data set, distinct by type, and the set itself.
+"""Data sets in memory, and their splits.
 
-The three parts are three types, so that mypy rejects code that hands the test part to what learns
-from images or chooses by them.
+The three splits are three types, so that mypy rejects code that trains on the test split.
 """
 
-import hashlib
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
 
+from smidgen._storage.digests import sha256_of
 from smidgen.errors import ConfigError, DataError
 
 Background = Literal["black", "edge"]
-"""What an augmented image shows where nothing is known of it: 0, or its nearest pixel."""
+"""What an augmented image shows beyond its border: 0, or the nearest pixel."""
 
 _STATISTICS_BYTES = 1 << 22  # of a channel at a time; counting takes eight times as much
-_SAMPLE = 1000
-_DARK = 10  # of 255: what JPEG makes of black
+_BACKGROUND_IMAGES = 1000
+_DARK = 10  # of 255: JPEG's black
 
 
 @dataclass(frozen=True, slots=True)
 class DatasetInfo:
-    """What a network must fit, known without loading the data set."""
+    """The shapes that a network must fit; known without loading the data set."""
 
     image_shape: tuple[int, int, int]
     """Channels, height, width."""
@@ -36,13 +34,13 @@ class Split:
     """Images and their labels, at least one, on one device.
 
     Raises:
-        DataError: a wrong type or shape, as many labels as images are not there, or none at all.
+        DataError: a wrong type or shape, differing numbers of images and labels, or no image.
     """
 
     images: Tensor
     """(images, channels, height, width), uint8."""
     labels: Tensor
-    """(images,), int64: places in the data set's classes."""
+    """(images,), int64: indices into the data set's classes."""
 
     def __post_init__(self) -> None:
         images, labels = self.images, self.labels
@@ -59,44 +57,44 @@ class Split:
         if len(images) != len(labels):
             raise DataError(f"{len(images)} images have {len(labels)} labels; each needs one.")
         if images.numel() == 0:
-            raise DataError(f"images have the shape {tuple(images.shape)}: there is nothing there.")
+            raise DataError(f"images have the shape {tuple(images.shape)}: they are empty.")
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def first_of(self, label: int, count: int) -> Tensor:
-        """The places of the first `count` images of a class, or of all if there are fewer."""
+    def first_of_class(self, label: int, count: int) -> Tensor:
+        """Indices of the first `count` images of a class, or of all if there are fewer."""
         return (self.labels == label).nonzero()[:count, 0]
 
     def to(self, device: torch.device | str) -> Self:
-        """The same part on `device`."""
+        """The same split on `device`."""
         return replace(self, images=self.images.to(device), labels=self.labels.to(device))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainSplit(Split):
-    """What the network learns from, and how its images are changed while it does."""
+    """The images that the network is trained on, and how they are changed meanwhile."""
 
     background: Background = "black"
     transforms: str | None = None
-    """module:attribute of the person's own transforms: a name, as it runs their code."""
+    """MODULE:NAME of the user's transforms, which are imported only when training begins."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ValidationSplit(Split):
-    """What is chosen by: architecture, recipe, epochs."""
+    """The images by which architecture, recipe and epochs are chosen."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TestSplit(Split):
-    """What is scored once, when everything has been chosen."""
+    """The images that are evaluated once, when everything has been chosen."""
 
-    __test__: ClassVar[bool] = False  # pytest takes a class of this name for a test
+    __test__: ClassVar[bool] = False  # or pytest would collect the class
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class RawDataset:
-    """A data set as its files hold it: nothing is set aside yet."""
+    """A data set as its files hold it, before the validation split is made."""
 
     name: str
     source: str
@@ -104,11 +102,11 @@ class RawDataset:
     test: TestSplit
     classes: tuple[str, ...]
     default_validation: int
-    """Training images that are set aside unless the experiment says otherwise."""
+    """Size of the validation split unless the experiment says otherwise."""
     mean_and_std: tuple[tuple[float, ...], tuple[float, ...]] | None = None
-    """Where everyone uses the same ones, or they are known; otherwise they are computed."""
+    """By channel, where they are known; otherwise they are computed."""
     sha256: str | None = None
-    """As Dataset's, where it is known; otherwise it is computed."""
+    """As in Dataset, where it is known; otherwise it is computed."""
     notes: tuple[str, ...] = ()
 
 
@@ -117,14 +115,14 @@ class Dataset:
     """A data set, ready for use.
 
     Raises:
-        DataError: parts whose images differ in shape, or a label that is no class.
+        DataError: splits whose images differ in shape, or a label without a class.
     """
 
     name: str
     source: str
     """Where it came from, in words."""
     sha256: str
-    """Of images and labels as decoded, all parts: the same however many are set aside."""
+    """Of all images and labels as decoded, whatever the size of the validation split."""
     train: TrainSplit
     validation: ValidationSplit | None
     test: TestSplit
@@ -133,20 +131,30 @@ class Dataset:
     std: tuple[float, ...]
     classes: tuple[str, ...]
     notes: tuple[str, ...] = ()
-    """What a person should know of the data, a sentence each."""
+    """What users should know about the data, a sentence each."""
 
     def __post_init__(self) -> None:
-        parts = [part for part in (self.train, self.validation, self.test) if part is not None]
-        shapes = {tuple(part.images.shape[1:]) for part in parts}
+        shapes = {tuple(split.images.shape[1:]) for split in self.splits.values()}
         if len(shapes) != 1:
             raise DataError(f"{self.name}: images differ in shape: {sorted(shapes)}.")
-        lowest = min(int(part.labels.min()) for part in parts)
-        highest = max(int(part.labels.max()) for part in parts)
+        lowest = min(int(split.labels.min()) for split in self.splits.values())
+        highest = max(int(split.labels.max()) for split in self.splits.values())
         if lowest < 0 or highest >= len(self.classes):
             raise DataError(
                 f"{self.name}: labels go from {lowest} to {highest}; with {len(self.classes)} "
                 f"classes they must go from 0 to {len(self.classes) - 1}."
             )
+
+    @property
+    def splits(self) -> dict[str, Split]:
+        """The splits by name: train, validation unless it is empty, test."""
+        named = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {name: split for name, split in named.items() if split is not None}
+
+    @property
+    def info(self) -> DatasetInfo:
+        """The shapes that a network must fit."""
+        return DatasetInfo(self.image_shape, len(self.classes))
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -155,7 +163,7 @@ class Dataset:
         return channels, height, width
 
     def to(self, device: torch.device | str) -> Self:
-        """The same data set with its parts on `device`."""
+        """The same data set with its splits on `device`."""
         return replace(
             self,
             train=self.train.to(device),
@@ -165,68 +173,66 @@ class Dataset:
 
 
 def split_validation(
-    decoded: RawDataset, validation: int | None, transforms: str | None = None
+    raw: RawDataset, validation: int | None, transforms: str | None = None
 ) -> Dataset:
-    """The data set with its last `validation` training images as the validation part.
+    """Make the last `validation` training images of `raw` the validation split.
 
-    None is the set's usual number; 0 leaves all of them in the training part. Mean and standard
-    deviation are computed on what remains to train on. `transforms` goes along with it.
+    None means the data set's default, 0 no validation split. Mean and standard deviation are those
+    of the remaining training images. `transforms` is passed on to the training split.
 
     Raises:
         ConfigError: no training image would remain.
         DataError: as Dataset.
     """
-    images, labels = decoded.train.images, decoded.train.labels
-    count = decoded.default_validation if validation is None else validation
-    remaining = len(labels) - count
-    if remaining < 1:
+    images, labels = raw.train.images, raw.train.labels
+    count = raw.default_validation if validation is None else validation
+    num_train = len(labels) - count
+    if num_train < 1:
         raise ConfigError(
-            f"data.validation is {count}; {decoded.name} has {len(labels)} training images, of "
-            f"which at most {len(labels) - 1} can be set aside."
+            f"data.validation is {count}; {raw.name} has {len(labels)} training images, of which "
+            f"at most {len(labels) - 1} can be used for validation."
         )
-    train = TrainSplit(
-        images[:remaining], labels[:remaining], background_of(images[:remaining]), transforms
-    )
-    mean, std = decoded.mean_and_std or channel_statistics(train.images)
+    background = background_of(images[:num_train])
+    train = TrainSplit(images[:num_train], labels[:num_train], background, transforms)
+    mean, std = raw.mean_and_std or channel_statistics(train.images)
     return Dataset(
-        name=decoded.name,
-        source=decoded.source,
-        sha256=decoded.sha256
-        or _digest([images, labels, decoded.test.images, decoded.test.labels]),
+        name=raw.name,
+        source=raw.source,
+        sha256=raw.sha256 or sha256_of_tensors(images, labels, raw.test.images, raw.test.labels),
         train=train,
-        validation=ValidationSplit(images[remaining:], labels[remaining:]) if count else None,
-        test=decoded.test,
+        validation=ValidationSplit(images[num_train:], labels[num_train:]) if count else None,
+        test=raw.test,
         mean=mean,
         std=std,
-        classes=decoded.classes,
-        notes=decoded.notes,
+        classes=raw.classes,
+        notes=raw.notes,
     )
 
 
 def background_of(images: Tensor) -> Background:
-    """Whether most of the outermost pixels of the images, of the first thousand of them, are black.
+    """Black if most border pixels of the first thousand images are black, edge otherwise.
 
-    A rotated digit then brings in more black, which is what lies beyond its border too; a
-    photograph would get corners that no camera makes, so its nearest pixels are continued.
+    A rotated digit lies on black, so black comes in from outside. A photograph would get corners
+    that no camera makes, so its nearest pixels are repeated instead.
 
     >>> background_of(torch.zeros(1, 1, 5, 5, dtype=torch.uint8))
     'black'
     """
-    bright = images[:_SAMPLE].amax(1) > _DARK  # (images, height, width)
-    ring = [bright[:, 0], bright[:, -1], bright[:, :, 0], bright[:, :, -1]]
-    return "edge" if torch.cat(ring, 1).float().mean() > 0.5 else "black"
+    bright = images[:_BACKGROUND_IMAGES].amax(1) > _DARK  # (images, height, width)
+    border = [bright[:, 0], bright[:, -1], bright[:, :, 0], bright[:, :, -1]]
+    return "edge" if torch.cat(border, 1).float().mean() > 0.5 else "black"
 
 
 def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation (of all pixels, not of a sample) by channel, of pixels in [0, 1].
+    """Mean and standard deviation (population, not sample) by channel, of pixels in [0, 1].
 
-    A channel whose pixels are all the same has no spread to divide by: its figure is 1.
+    A channel whose pixels are all equal gets a standard deviation of 1, so that one can divide.
 
     >>> channel_statistics(torch.tensor([0, 255], dtype=torch.uint8).view(1, 1, 1, 2))
     ((0.5,), (0.5,))
     """
     levels = torch.arange(256, dtype=torch.float64) / 255
-    # Counts by brightness are exact whatever the order of summing, and need little memory.
+    # Counts by brightness are exact in any order of summation, and need little memory.
     counts = torch.zeros(images.shape[1], 256, dtype=torch.int64)
     pixels = images.shape[2] * images.shape[3]
     for chunk in torch.split(images, max(1, _STATISTICS_BYTES // pixels)):
@@ -238,8 +244,6 @@ def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, 
     return tuple(means.tolist()), tuple(std or 1.0 for std in variances.sqrt().tolist())
 
 
-def _digest(tensors: Iterable[Tensor]) -> str:
-    digest = hashlib.sha256()
-    for tensor in tensors:
-        digest.update(tensor.flatten().numpy().data)
-    return digest.hexdigest()
+def sha256_of_tensors(*tensors: Tensor) -> str:
+    """The digest of the tensors' values, one after the other; they must be on the CPU."""
+    return sha256_of(*(tensor.flatten().numpy().data for tensor in tensors))

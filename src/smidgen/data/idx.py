@@ -1,4 +1,4 @@
-"""File formats, read strictly: what is not exactly right is refused, by the file's name."""
+"""IDX and gzip files, read strictly: anything damaged is refused, with the file's name."""
 
 import math
 import struct
@@ -25,7 +25,7 @@ def parse_idx(content: bytes, what: str) -> NDArray[np.uint8]:
     as a big-endian unsigned 32-bit number, then the values, row by row. `what` names the file.
 
     Raises:
-        DataError: no IDX, values other than unsigned bytes, a dimension of 0, more than 8
+        DataError: not IDX, values other than unsigned bytes, a dimension of 0, more than 8
             dimensions, or not exactly as many values as the dimensions say.
 
     >>> parse_idx(bytes([0, 0, 8, 1, 0, 0, 0, 3, 7, 8, 9]), "labels")
@@ -40,52 +40,52 @@ def parse_idx_int32(content: bytes, what: str) -> NDArray[np.int32]:
 
 
 def idx_size(start: bytes, what: str) -> int:
-    """How many bytes the IDX file of bytes that begins with `start` says that it has.
+    """The size in bytes that the header of an IDX file of bytes says; `start` holds the header.
 
     Raises:
-        DataError: no IDX file of bytes, or its header is not whole.
+        DataError: not an IDX file of bytes, or the header is cut short.
     """
-    begin, shape = _header(start, what, _UINT8)
-    return begin + math.prod(shape)
+    offset, shape = _header(start, what, _UINT8)
+    return offset + math.prod(shape)
 
 
 def _header(content: bytes, what: str, kind: int) -> tuple[int, tuple[int, ...]]:
-    """Where the values begin, and their shape."""
+    """The offset of the values, and their shape."""
     if len(content) < 4 or content[:2] != b"\0\0":
         raise DataError(
-            f"{what} is no IDX file: it begins with {content[:4].hex(' ') or 'nothing'}."
+            f"{what} is not an IDX file: it begins with {content[:4].hex(' ') or 'nothing'}."
         )
-    said, num_dims = content[2], content[3]
-    if said != kind:
+    found, num_dims = content[2], content[3]
+    if found != kind:
         raise DataError(
-            f"{what} holds values of type 0x{said:02x}; only 0x{kind:02x} ({_TYPES[kind][1]}) can "
+            f"{what} holds values of type 0x{found:02x}; only 0x{kind:02x} ({_TYPES[kind][1]}) can "
             "be read."
         )
     if not 1 <= num_dims <= _MAX_DIMS:
         raise DataError(f"{what} has {num_dims} dimensions; it must have 1 to {_MAX_DIMS}.")
-    begin = 4 + 4 * num_dims
-    if len(content) < begin:
+    offset = 4 + 4 * num_dims
+    if len(content) < offset:
         raise DataError(f"{what} is cut short: its header ends after {len(content)} bytes.")
-    return begin, struct.unpack(f">{num_dims}I", content[4:begin])
+    return offset, struct.unpack(f">{num_dims}I", content[4:offset])
 
 
 def _parse(content: bytes, what: str, kind: int) -> NDArray[Any]:
-    begin, shape = _header(content, what, kind)
+    offset, shape = _header(content, what, kind)
     dtype = _TYPES[kind][0]
     num_values = math.prod(shape)  # a Python integer: absurd headers neither overflow nor allocate
-    if num_values == 0 or num_values * dtype.itemsize != len(content) - begin:
+    if num_values == 0 or num_values * dtype.itemsize != len(content) - offset:
         raise DataError(
             f"{what} is damaged: its header says {' x '.join(map(str, shape))} values, and "
-            f"{len(content) - begin} {'' if dtype.itemsize == 1 else 'bytes '}follow."
+            f"{len(content) - offset} {'' if dtype.itemsize == 1 else 'bytes '}follow."
         )
-    return np.frombuffer(content, dtype, offset=begin).reshape(shape)
+    return np.frombuffer(content, dtype, offset=offset).reshape(shape)
 
 
 def decompress(content: bytes, what: str, limit: int) -> bytes:
-    """What a gzip file's content unpacks to, if that is at most `limit` bytes; `what` names it.
+    """Unpack a gzip file's content to at most `limit` bytes; `what` names the file.
 
     Raises:
-        DataError: no gzip, cut short, altered (its checksum does not match), followed by
+        DataError: not gzip, cut short, altered (its checksum does not match), followed by
             something else, or larger than `limit`.
 
     >>> import gzip
@@ -94,10 +94,10 @@ def decompress(content: bytes, what: str, limit: int) -> bytes:
     """
     unpacker = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)  # 16: with a gzip header
     try:
-        # One more than allowed, so that the limit itself is told from what exceeds it.
+        # One byte more than allowed shows that the limit is exceeded.
         unpacked = unpacker.decompress(content, limit + 1)
     except zlib.error as error:
-        raise DataError(f"{what} is damaged or no gzip file ({error}).") from None
+        raise DataError(f"{what} is damaged or not a gzip file ({error}).") from None
     if len(unpacked) > limit:
         raise DataError(f"{what} unpacks to more than the {limit:,} bytes that it should hold.")
     if not unpacker.eof:

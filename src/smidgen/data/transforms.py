@@ -1,7 +1,7 @@
-"""A person's own transforms of training images, torchvision's say: named in the experiment.
+"""User transforms of training images, such as torchvision's, which the experiment names.
 
-Importing them runs code, the person's own. That happens when training begins, never when a record
-is read, checked or reported.
+Importing them runs the user's code. That happens when training begins, never when a record is read,
+checked or reported.
 """
 
 from collections.abc import Callable, Iterable
@@ -16,52 +16,53 @@ from smidgen.errors import ConfigError, DataError
 Transform = Callable[[Tensor], Tensor]
 
 
-def own_transforms(reference: str) -> tuple[Transform, ...]:
-    """What MODULE:NAME or FILE.py:NAME is: a callable, a class made without arguments, or several.
+def user_transforms(reference: str) -> tuple[Transform, ...]:
+    """Import MODULE:NAME or FILE.py:NAME: a callable, a class without arguments, or a list of them.
 
-    Each takes a batch of raw pixels, uint8 (batch, channels, height, width), and gives one.
+    Each takes a batch of raw pixels, uint8 (batch, channels, height, width), and returns one.
 
     Raises:
-        ConfigError: there is no such module or name, or it cannot be called.
+        ConfigError: the module or name does not exist, or is not callable.
     """
     with user_object(reference, "data.transforms", ConfigError) as found:
-        several = found if isinstance(found, Iterable) and not callable(found) else [found]
+        items = found if isinstance(found, Iterable) and not callable(found) else [found]
         transforms = call_user_code(
             f"data.transforms: {reference}",
-            lambda: tuple(one() if isinstance(one, type) else one for one in several),
+            lambda: tuple(item() if isinstance(item, type) else item for item in items),
             ConfigError,
         )
     for transform in transforms:
         if not callable(transform):
-            raise ConfigError(f"data.transforms: {transform!r} of {reference} cannot be called.")
+            raise ConfigError(f"data.transforms: {transform!r} of {reference} is not callable.")
     return transforms
 
 
-def transformed(images: Tensor, transforms: tuple[Transform, ...], reference: str) -> Tensor:
-    """The batch after each of the transforms.
+def apply_transforms(images: Tensor, transforms: Iterable[Transform], reference: str) -> Tensor:
+    """Apply each of the transforms to a batch.
 
     Raises:
-        DataError: one of them fails, or gives something else than images of the same shape, uint8
-            or float.
+        DataError: one of them fails, or returns anything but images of the same shape, uint8 or
+            float.
     """
-    changed: Any = images
-    try:
+
+    def apply() -> Any:
+        changed: Any = images
         for transform in transforms:
             changed = transform(changed)
-    except Exception as error:  # as above
-        raise DataError(
-            f"data.transforms {reference} fails on a batch of {tuple(images.shape)}: "
-            f"{type(error).__name__}: {error}"
-        ) from error
+        return changed
+
+    changed = call_user_code(
+        f"data.transforms: {reference} on a batch of {tuple(images.shape)}", apply, DataError
+    )
     if not isinstance(changed, Tensor) or changed.shape != images.shape:
         got = tuple(changed.shape) if isinstance(changed, Tensor) else type(changed).__name__
         raise DataError(
-            f"data.transforms {reference} makes {got} of {tuple(images.shape)}; it must give "
+            f"data.transforms: {reference} returns {got} for {tuple(images.shape)}; it must return "
             "images of the same shape."
         )
     if changed.dtype != torch.uint8 and not changed.is_floating_point():
         raise DataError(
-            f"data.transforms {reference} gives {changed.dtype}; pixels are uint8 or float, 0 to "
-            "255."
+            f"data.transforms: {reference} returns {changed.dtype}; pixels must be uint8 or float, "
+            "from 0 to 255."
         )
     return changed

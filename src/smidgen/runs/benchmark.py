@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from smidgen.config import Experiment
-from smidgen.data import describe
+from smidgen.data import open_dataset
 from smidgen.errors import ConfigError
 from smidgen.runs.prepare import prepare_network
 from smidgen.training import BACKENDS, measure_backends, unsupported_reason
@@ -67,9 +67,10 @@ def bench(
     for number in threads or ():
         require_threads(number)
     numbers = list(dict.fromkeys(threads or (1, torch.get_num_threads())))
-    network, found = prepare_network(experiment, describe(experiment.data))
+    info = open_dataset(experiment.data).info
+    network, found = prepare_network(experiment, info)
     network.to(place)
-    shape = describe(experiment.data).image_shape
+    shape = info.image_shape
     reasons = {backend: unsupported_reason(backend, network, shape) for backend in BACKENDS}
     backends = [backend for backend, reason in reasons.items() if reason is None]
     peaks = {number: matrix_flops(number) for number in numbers}

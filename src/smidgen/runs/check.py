@@ -86,7 +86,7 @@ def check(
     record = read_record(folder, edited=True)
     network = restore(folder, record, any_weights=True)
     data_dir = None if data_dir is None else Path(data_dir)
-    dataset = load(record.experiment.data, folder=data_dir, skip_bad=skip_bad)
+    dataset = load(record.experiment.data, data_dir=data_dir, skip_bad=skip_bad)
     found = profile(network, record.data.image_shape)
     with compute_settings(device) as target:
         data = dataset.to(target)

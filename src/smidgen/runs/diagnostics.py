@@ -44,7 +44,9 @@ def collect_diagnostics(
 def _evenly(split: Split, num_classes: int) -> Tensor:
     """Indices of the first images of each class in turn, about SAMPLES in all."""
     each = max(1, SAMPLES // num_classes)
-    return torch.cat([split.first_of(label, each) for label in range(min(num_classes, SAMPLES))])
+    return torch.cat(
+        [split.first_of_class(label, each) for label in range(min(num_classes, SAMPLES))]
+    )
 
 
 def _wrong(network: nn.Module, data: Dataset) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from smidgen._storage.tensors import read_tensors
-from smidgen.data import MAX_PIXELS, DatasetInfo, describe, normalize
+from smidgen.data import MAX_PIXELS, DatasetInfo, normalize, open_dataset
 from smidgen.errors import RecordError
 from smidgen.models import build
 from smidgen.record import RECORD, WEIGHTS, DataRecord, RunRecord, read_record
@@ -94,7 +94,7 @@ def restore(folder: Path, record: RunRecord, any_weights: bool = False) -> nn.Mo
 
 def _require_known_shape(record: RunRecord, info: DatasetInfo, path: Path) -> None:
     data = record.experiment.data
-    if data.path is None and info != (known := describe(data)):
+    if data.path is None and info != (known := open_dataset(data).info):
         raise RecordError(
             f"{path} is damaged: it says images of {info.image_shape} in {info.num_classes} "
             f"classes; {data.name} has images of {known.image_shape} in {known.num_classes}."

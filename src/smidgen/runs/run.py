@@ -7,17 +7,20 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
+from smidgen import kernels
 from smidgen._storage.digests import sha256_of
 from smidgen._storage.files import held, new_folder, remove_partial_files, write_atomic
 from smidgen._storage.tensors import pack_tensors
 from smidgen.budget import Verdict
 from smidgen.callbacks import Callback, CallbackList, RunInfo
 from smidgen.config import Experiment
-from smidgen.data import Dataset, TrainLoader, describe, load
+from smidgen.data import Dataset, DatasetSource, PrepareBatch, TrainLoader, open_dataset
 from smidgen.errors import BusyError, CheckpointError, DataError, Interrupted
 from smidgen.evaluate import evaluate_split
 from smidgen.record import (
@@ -114,12 +117,12 @@ def run(
         compute_settings(options.device, options.threads) as device,
         preserved_generators(device),
     ):
-        network, profile = prepare_network(experiment, describe(experiment.data), options.seed)
+        source = _open(experiment, options) if dataset is None else dataset
+        network, profile = prepare_network(experiment, source.info, options.seed)
         verdict = experiment.budget.check(profile, epochs=experiment.train.epochs)
         if not verdict.passed:
             return RunResult(verdict=verdict)
-        if dataset is None:
-            dataset = _load(experiment, options)
+        dataset = source if isinstance(source, Dataset) else source.load()
         prepared = prepare_run(network, profile, dataset, experiment, options, device)
         checkpoint = Checkpoint(
             experiment=experiment.with_bare_files(),
@@ -187,8 +190,9 @@ def resume(
             compute_settings(options.device, options.threads) as target,
             preserved_generators(target),
         ):
-            network, profile = prepare_network(experiment, describe(experiment.data), options.seed)
-            dataset = _load(experiment, options)
+            source = _open(experiment, options)
+            network, profile = prepare_network(experiment, source.info, options.seed)
+            dataset = source.load()
             _require_same_data(dataset, checkpoint, folder)
             if unsupported_reason(options.backend, network.to(target), dataset.image_shape):
                 options = replace(options, backend="auto")
@@ -244,9 +248,8 @@ def inexact_reasons(checkpoint: Checkpoint, now: Environment) -> tuple[str, ...]
     return (f"Resumed in {place}, with {', '.join(changes)}: not exact.",)
 
 
-def _load(experiment: Experiment, options: RunOptions) -> Dataset:
-    data_dir = None if options.data_dir is None else Path(options.data_dir)
-    return load(experiment.data, folder=data_dir, skip_bad=options.skip_bad)
+def _open(experiment: Experiment, options: RunOptions) -> DatasetSource:
+    return open_dataset(experiment.data, data_dir=options.data_dir, skip_bad=options.skip_bad)
 
 
 def _require_same_data(dataset: Dataset, checkpoint: Checkpoint, folder: Path) -> None:
@@ -332,7 +335,7 @@ def _train(
         mean=data.mean,
         std=data.std,
         seed=checkpoint.seed,
-        kernels=checkpoint.environment.backend == "native",
+        prepare=_prepare_batch(checkpoint.environment.backend),
     )
     start = TrainState(
         epoch=checkpoint.epoch,
@@ -376,6 +379,13 @@ def _score_and_save(task: _Task, network: nn.Module, epochs: tuple[Epoch, ...]) 
         environment=checkpoint.environment,
         verdict=experiment.budget.check(profile, epochs=len(epochs), accuracy=test.score.accuracy),
         caveats=checkpoint.caveats,
+    )
+
+
+def _prepare_batch(backend: str) -> PrepareBatch | None:
+    """The backend's preparation of images; None if it leaves that to PyTorch."""
+    return (
+        partial(kernels.prepare, threads=torch.get_num_threads()) if backend == "native" else None
     )
 
 

@@ -17,11 +17,11 @@ import pytest
 from numpy.typing import NDArray
 
 from smidgen.config import Data
-from smidgen.data import describe, load, qmnist_extra
-from smidgen.data.named import decode as decoders
-from smidgen.data.named.catalog import BUILT_IN
-from smidgen.data.named.download import Remote
-from smidgen.data.named.sources import Archive, BuiltIn, SourceFile, load_builtin
+from smidgen.data import load, open_dataset, qmnist_extra
+from smidgen.data.named.catalog import CATALOG
+from smidgen.data.named.decode import emnist_files
+from smidgen.data.named.download import RemoteFile
+from smidgen.data.named.files import CatalogEntry, DatasetFile, load_named
 from smidgen.errors import DataError, UnavailableError
 
 GENERATOR = np.random.default_rng(0)
@@ -42,25 +42,25 @@ def pixels(count: int, *shape: int) -> NDArray[np.uint8]:
     return GENERATOR.integers(0, 256, (count, *shape), np.uint8)
 
 
-def gzipped(source: BuiltIn, contents: list[bytes]) -> tuple[BuiltIn, dict[str, bytes]]:
+def gzipped(entry: CatalogEntry, contents: list[bytes]) -> tuple[CatalogEntry, dict[str, bytes]]:
     """The set with files that hold `contents`, and what a mirror serves of them."""
     files, served = [], {}
-    for file, content in zip(source.files, contents, strict=True):
-        assert isinstance(file, SourceFile)
+    for file, content in zip(entry.files, contents, strict=True):
         packed = gzip.compress(content, mtime=0)
-        served[file.packed.name] = packed
-        digest = hashlib.sha256(content).hexdigest() if file.sha256 else None
-        remote = Remote(file.packed.name, len(packed), hashlib.sha256(packed).hexdigest())
-        files.append(SourceFile(file.name, len(content), remote, digest))
-    return replace(source, files=tuple(files)), served
+        served[file.remote.name] = packed
+        digest = hashlib.sha256(content).hexdigest() if file.unpacked_sha256 else None
+        remote = RemoteFile(file.remote.name, len(packed), hashlib.sha256(packed).hexdigest())
+        files.append(DatasetFile(remote, unpacked_sha256=digest))
+    return replace(entry, files=tuple(files)), served
 
 
-def archived(source: BuiltIn, members: dict[str, bytes]) -> tuple[BuiltIn, dict[str, bytes]]:
-    (file,) = source.files
-    assert isinstance(file, Archive)
+def archived(
+    entry: CatalogEntry, members: dict[str, bytes]
+) -> tuple[CatalogEntry, dict[str, bytes]]:
+    (file,) = entry.files
     assert list(file.members) == list(members)
     buffer = io.BytesIO()
-    if file.packed.name.endswith(".zip"):
+    if file.remote.name.endswith(".zip"):
         with zipfile.ZipFile(buffer, "w") as archive:
             for name, content in members.items():
                 archive.writestr(name, content)
@@ -71,22 +71,20 @@ def archived(source: BuiltIn, members: dict[str, bytes]) -> tuple[BuiltIn, dict[
                 member.size = len(content)
                 tar.addfile(member, io.BytesIO(content))
     packed = buffer.getvalue()
-    remote = Remote(file.packed.name, len(packed), hashlib.sha256(packed).hexdigest())
-    sizes = {name: len(content) for name, content in members.items()}
-    return replace(source, files=(Archive(remote, sizes),)), {file.packed.name: packed}
+    remote = RemoteFile(file.remote.name, len(packed), hashlib.sha256(packed).hexdigest())
+    return replace(entry, files=(DatasetFile(remote, file.members),)), {remote.name: packed}
 
 
-Made = tuple[BuiltIn, dict[str, bytes], NDArray[np.uint8], list[int]]
+Made = tuple[CatalogEntry, dict[str, bytes], NDArray[np.uint8], list[int]]
 """The set, what mirrors serve, its test images (n, channels, height, width) and test labels."""
 
 
-def made(name: str, monkeypatch: pytest.MonkeyPatch) -> Made:
-    source = BUILT_IN[name]
-    classes = len(source.classes)
+def made(name: str) -> Made:
+    entry = CATALOG[name]
+    classes = len(entry.classes)
     labels, test_labels = (np.arange(count, dtype=np.uint8) % classes for count in (TRAIN, TEST))
     if name.startswith("cifar"):
-        (file,) = source.files
-        assert isinstance(file, Archive)
+        (file,) = entry.files
         test = pixels(TEST, 3, 32, 32)
         members = {}
         for member in file.members:
@@ -96,19 +94,18 @@ def made(name: str, monkeypatch: pytest.MonkeyPatch) -> Made:
             coarse = [np.full_like(column, 200)] if name == "cifar-100" else []
             flat = images.reshape(len(images), -1)
             members[member] = np.concatenate([*coarse, column, flat], 1).tobytes()
-        return *archived(source, members), test, test_labels.tolist()
+        return *archived(entry, members), test, test_labels.tolist()
     images, test = pixels(TRAIN, 28, 28), pixels(TEST, 28, 28)
     if name.startswith("emnist"):
         kind = name.removeprefix("emnist-")
-        monkeypatch.setattr(decoders, "idx_sizes", lambda *counts: (10**6,) * 4)
         first = np.uint8(kind == "letters")
         arrays = [
             a.transpose(0, 2, 1) if a.ndim == 3 else a + first
             for a in (images, labels, test, test_labels)
         ]
         packed = [gzip.compress(idx(array)) for array in arrays]
-        members = dict(zip(decoders.emnist_files(kind), packed, strict=True))
-        return *archived(source, members), test[:, None], test_labels.tolist()
+        members = dict(zip(emnist_files(kind), packed, strict=True))
+        return *archived(entry, members), test[:, None], test_labels.tolist()
     contents = [idx(array) for array in (images, labels, test, test_labels)]
     if name == "qmnist":
         test = pixels(10_003, 28, 28)
@@ -117,8 +114,8 @@ def made(name: str, monkeypatch: pytest.MonkeyPatch) -> Made:
             np.stack([c] + [c * 0 + 99] * 7, 1).astype(np.int32) for c in (labels, test_labels)
         ]
         contents = [idx(images), idx(columns[0]), idx(test), idx(columns[1])]
-        return *gzipped(source, contents), test[:10_000, None], test_labels[:10_000].tolist()
-    return *gzipped(source, contents), test[:, None], test_labels.tolist()
+        return *gzipped(entry, contents), test[:10_000, None], test_labels[:10_000].tolist()
+    return *gzipped(entry, contents), test[:, None], test_labels.tolist()
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -166,25 +163,24 @@ def mirror(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Mirror]:
         thread.join()
 
 
-@pytest.mark.parametrize("name", BUILT_IN)
+@pytest.mark.parametrize("name", [name for name in CATALOG if CATALOG[name].files])
 def test_a_set_is_downloaded_read_and_as_described(
     name: str, mirror: Mirror, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    source, mirror.served, images, labels = made(name, monkeypatch)
-    source = replace(source, mirrors=mirror.addresses("page", "good"))
-    monkeypatch.setitem(BUILT_IN, name, source)
+    entry, mirror.served, images, labels = made(name)
+    entry = replace(entry, mirrors=mirror.addresses("page", "good"))
+    monkeypatch.setitem(CATALOG, name, entry)
     data = Data(name=name, validation=5)
     dataset = load(data)
     assert dataset.source.startswith("downloaded from 127.0.0.1:")
     assert np.array_equal(dataset.test.images.numpy(), images)
     assert dataset.test.labels.tolist() == labels
-    facts = describe(data)
-    assert (dataset.image_shape, len(dataset.classes)) == (facts.image_shape, facts.num_classes)
+    assert dataset.info == open_dataset(data).info
     assert dataset.validation is not None
     assert len(dataset.validation) == 5
     mirror.asked.clear()
     again = load(data)
-    assert again.source == f"the folder {source.folders[0]}"
+    assert again.source == f"the folder {entry.folders[0]}"
     assert again.sha256 == dataset.sha256
     assert mirror.asked == []
 
@@ -196,10 +192,10 @@ ARCHIVES = ["emnist-letters", "cifar-10", "kmnist"]
 def test_a_broken_transfer_is_resumed(
     name: str, mirror: Mirror, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source, mirror.served, *_ = made(name, monkeypatch)
-    source = replace(source, mirrors=mirror.addresses("broken", "good"))
-    load_builtin(source, None, 5.0)
-    first = source.files[0].packed
+    entry, mirror.served, *_ = made(name)
+    entry = replace(entry, mirrors=mirror.addresses("broken", "good"))
+    load_named(entry, None, 5.0)
+    first = entry.files[0].remote
     assert mirror.asked[:2] == [
         ("broken", first.name, None),
         ("good", first.name, f"bytes={first.num_bytes // 2}-"),
@@ -218,50 +214,50 @@ def test_a_broken_transfer_is_resumed(
 def test_what_is_not_the_set_is_refused(
     name: str, behaviour: str, reason: str, mirror: Mirror, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source, mirror.served, *_ = made(name, monkeypatch)
+    entry, mirror.served, *_ = made(name)
     with pytest.raises(UnavailableError, match=reason):
-        load_builtin(replace(source, mirrors=mirror.addresses(behaviour)), None, 5.0)
+        load_named(replace(entry, mirrors=mirror.addresses(behaviour)), None, 5.0)
 
 
 @pytest.mark.parametrize("name", ARCHIVES)
 def test_an_altered_file_is_found_at_the_next_load(
     name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    source, served, *_ = made(name, monkeypatch)
+    entry, served, *_ = made(name)
     for file, content in served.items():
         (tmp_path / file).write_bytes(content)
-    load_builtin(source, tmp_path, 1.0)
-    first = tmp_path / source.files[0].packed.name
+    load_named(entry, tmp_path, 1.0)
+    first = tmp_path / entry.files[0].remote.name
     first.write_bytes(first.read_bytes()[:-1] + b"!")
-    with pytest.raises(DataError, match=f"{first.name} is damaged or not {source.title}'s"):
-        load_builtin(source, tmp_path, 1.0)
+    with pytest.raises(DataError, match=f"{first.name} is damaged or not a file of {entry.title}"):
+        load_named(entry, tmp_path, 1.0)
 
 
 def test_only_packed_files_are_taken_where_only_their_digests_are_known(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    source, served, *_ = made("kmnist", monkeypatch)
+    entry, served, *_ = made("kmnist")
     for file, content in served.items():
         (tmp_path / file.removesuffix(".gz")).write_bytes(gzip.decompress(content))
-    with pytest.raises(DataError, match=r"there is no KMNIST: it is to hold train-images.*\.gz"):
-        load_builtin(source, tmp_path, 1.0)
+    with pytest.raises(DataError, match=r"does not hold KMNIST: train-images.*\.gz"):
+        load_named(entry, tmp_path, 1.0)
 
 
 def test_qmnist_has_more_test_digits(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    source, served, *_ = made("qmnist", monkeypatch)
+    entry, served, *_ = made("qmnist")
     for file, content in served.items():
         if "test" in file:  # the training part is not needed
             (tmp_path / file).write_bytes(content)
-    extra = qmnist_extra(folder=tmp_path, source=source)
+    extra = qmnist_extra(data_dir=tmp_path, entry=entry)
     assert extra.labels.tolist() == [0, 1, 2]
     assert extra.images.shape == (3, 1, 28, 28)
 
 
 def test_a_set_s_own_folder_goes_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    kmnist, served, *_ = made("kmnist", monkeypatch)
-    _, others, *_ = made("fashion-mnist", monkeypatch)
+    kmnist, served, *_ = made("kmnist")
+    _, others, *_ = made("fashion-mnist")
     for folder, files in ((tmp_path, others), (tmp_path / "kmnist", served)):
         folder.mkdir(exist_ok=True)
         for file, content in files.items():
             (folder / file).write_bytes(content)
-    assert load_builtin(kmnist, tmp_path, 1.0).source == "the folder kmnist"
+    assert load_named(kmnist, tmp_path, 1.0).source == "the folder kmnist"

@@ -1,22 +1,24 @@
 import errno
 import hashlib
 import http.server
+import io
 import random
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any
 
 import pytest
 
 from smidgen.data.named import download as module
-from smidgen.data.named.download import Remote, download
-from smidgen.errors import DataError
+from smidgen.data.named.download import RemoteFile, download
+from smidgen.errors import DataError, SmidgenError
 
 CONTENT = random.Random(0).randbytes(300_000)
-FILE = Remote("data.gz", len(CONTENT), hashlib.sha256(CONTENT).hexdigest())
+FILE = RemoteFile("data.gz", len(CONTENT), hashlib.sha256(CONTENT).hexdigest())
 OTHER = random.Random(1).randbytes(len(CONTENT))
 
 
@@ -140,9 +142,9 @@ Fetch = Callable[..., tuple[str, ...]]
 def fetch(server: Server, tmp_path: Path) -> Fetch:
     """Downloads FILE into a folder that is made, from mirrors of the named behaviours."""
 
-    def run(*behaviours: str, patience: float = 5.0) -> tuple[str, ...]:
+    def run(*behaviours: str, timeout: float = 5.0) -> tuple[str, ...]:
         mirrors = [server.mirror(behaviour) for behaviour in behaviours]
-        return download([FILE], tmp_path / "new" / "cache", mirrors, patience=patience)
+        return download([FILE], tmp_path / "new" / "cache", mirrors, timeout=timeout)
 
     return run
 
@@ -199,7 +201,7 @@ def test_when_all_mirrors_fail_each_one_s_reason_is_said(
     message = str(caught.value)
     assert "data.gz cannot be downloaded (127.0.0.1:" in message
     assert "HTTP 404, Not Found; 127.0.0.1:" in message
-    assert f"put it into {folder}, or give the folder" in message
+    assert f"put it into {folder}, or name the folder" in message
     assert "--data-dir" in message
     assert "\n" not in message
     assert not (folder / "data.gz").exists()
@@ -254,9 +256,9 @@ def test_a_part_that_is_complete_needs_no_mirror(
 
 
 def test_a_mirror_that_worked_is_asked_first_from_then_on(server: Server, tmp_path: Path) -> None:
-    files = [Remote(f"{number}.gz", FILE.num_bytes, FILE.sha256) for number in range(3)]
+    files = [RemoteFile(f"{number}.gz", FILE.num_bytes, FILE.sha256) for number in range(3)]
     mirrors = [server.mirror("missing"), server.mirror("good")]
-    download(files, tmp_path, mirrors, patience=5)
+    download(files, tmp_path, mirrors, timeout=5)
     assert [path for path, _ in server.asked] == [
         "/missing/0.gz",
         "/good/0.gz",
@@ -265,14 +267,14 @@ def test_a_mirror_that_worked_is_asked_first_from_then_on(server: Server, tmp_pa
     ]
 
 
-def test_mirrors_that_say_nothing_cost_their_patience(fetch: Fetch) -> None:
+def test_mirrors_that_say_nothing_cost_their_timeout(fetch: Fetch) -> None:
     start = time.perf_counter()
     with pytest.raises(DataError, match=r"no answer within 0\.2 s; .*: no answer within 0\.2 s"):
-        fetch("silent", "silent", patience=0.2)
+        fetch("silent", "silent", timeout=0.2)
     assert time.perf_counter() - start < 1.5
 
 
-def test_a_name_that_is_looked_up_for_ever_costs_its_patience(
+def test_a_name_that_is_looked_up_for_ever_costs_its_timeout(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def hang(*args: object, **kwargs: object) -> list[object]:
@@ -282,7 +284,7 @@ def test_a_name_that_is_looked_up_for_ever_costs_its_patience(
     monkeypatch.setattr(socket, "getaddrinfo", hang)
     start = time.perf_counter()
     with pytest.raises(DataError, match=r"mirror\.invalid: no answer within 0\.2 s"):
-        download([FILE], tmp_path, ["http://mirror.invalid/"], patience=0.2)
+        download([FILE], tmp_path, ["http://mirror.invalid/"], timeout=0.2)
     assert time.perf_counter() - start < 1.5
 
 
@@ -293,7 +295,7 @@ def test_a_name_that_is_not_known_is_said(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.setattr(socket, "getaddrinfo", fail)
     with pytest.raises(DataError, match=r"mirror\.invalid: Name or service not known"):
-        download([FILE], tmp_path, ["http://mirror.invalid/"], patience=5)
+        download([FILE], tmp_path, ["http://mirror.invalid/"], timeout=5)
 
 
 def test_a_mirror_that_is_not_there_is_said(
@@ -303,7 +305,7 @@ def test_a_mirror_that_is_not_there_is_said(
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     with pytest.raises(DataError, match="Connection refused"):
-        download([FILE], tmp_path, [f"http://127.0.0.1:{port}/"], patience=5)
+        download([FILE], tmp_path, [f"http://127.0.0.1:{port}/"], timeout=5)
 
 
 def test_a_mirror_that_stops_sending_is_given_up(
@@ -320,31 +322,32 @@ def test_a_mirror_that_stops_sending_is_given_up(
 def test_no_space_is_said_and_no_half_file_is_left(
     fetch: Fetch, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(out: BinaryIO, chunk: bytes) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+    class Full(io.BytesIO):
+        def write(self, content: object) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(module, "_store", full)
-    with pytest.raises(DataError, match=r"data\.gz\.part cannot be written: No space left on dev"):
+    real = Path.open
+
+    def refuse(self: Path, mode: str = "r") -> Any:
+        return real(self, mode) if mode == "rb" else Full()
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(DataError, match="cache cannot be written to: No space left on device"):
         fetch("good", "good")
     assert not (folder / "data.gz").exists()
 
 
-def test_no_space_for_the_last_step_is_said(
-    fetch: Fetch, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(handle: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(DataError, match=r"data\.gz cannot be written: No space left on device"):
-        fetch("good")
-    assert [path.name for path in folder.iterdir()] == [".data.gz.part"]
+def test_of_two_processes_one_downloads(fetch: Fetch, server: Server, folder: Path) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(fetch, ["good", "good"]))
+    assert server.asked == [("/good/data.gz", None)]
+    assert_whole(folder)
 
 
 def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(DataError, match="file/cache cannot be made: Not a directory"):
-        download([FILE], tmp_path / "file" / "cache", [], patience=1)
+    with pytest.raises(SmidgenError, match="file/cache cannot be made: Not a directory"):
+        download([FILE], tmp_path / "file" / "cache", [], timeout=1)
 
 
 def test_progress_shows_on_a_terminal(

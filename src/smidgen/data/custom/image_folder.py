@@ -1,145 +1,191 @@
-"""A folder of pictures in folders of classes: what is in it, before any of it is read."""
+"""Image folders: train/CLASS/*.png, with or without val/ and test/, or CLASS/*.png alone."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from smidgen.data.images import SUFFIXES
+import numpy as np
+from numpy.typing import NDArray
+
+from smidgen.config import Data
+from smidgen.data.custom.cache import ImageStream
+from smidgen.data.custom.splits import interleave_classes, stratified_split
+from smidgen.data.images import (
+    SUFFIXES,
+    ImageHeader,
+    Shape,
+    in_parallel,
+    load_image,
+    most_common_size,
+    read_header,
+)
 from smidgen.errors import DataError
 
 SplitName = Literal["train", "val", "test"]
-PARTS: tuple[SplitName, ...] = ("train", "val", "test")
+SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
 
 
-class Picture(NamedTuple):  # there may be millions, and a frozen dataclass is slow to make
-    """A file, by what its place says of it."""
+class ImageFile(NamedTuple):  # there may be millions, and a frozen dataclass is slow to make
+    """An image file, before it is opened."""
 
     name: str
-    """From the data set's folder on, with slashes."""
-    part: SplitName
+    """Its path from the data set's folder, with slashes."""
+    split: SplitName
     label: int
     num_bytes: int
     mtime_ns: int
 
 
 @dataclass(frozen=True, slots=True)
-class Listing:
-    """A folder's pictures, ordered by part, class and name."""
+class ImageFolder:
+    """The image files of a folder, ordered by split, class and name."""
 
     root: Path
     classes: tuple[str, ...]
-    pictures: tuple[Picture, ...]
+    files: tuple[ImageFile, ...]
     notes: tuple[str, ...]
-    """A sentence on files that were left alone, if there are any."""
+    """A sentence on the files that are ignored, if there are any."""
 
 
-def scan(root: Path) -> Listing:
-    """What stands in train/CLASS, val/CLASS and test/CLASS, or in CLASS alone (all of it train).
+def scan(root: Path) -> ImageFolder:
+    """List the image files in `root`; without a folder train, its folders are classes to train on.
 
-    Names that begin with a dot are left alone; files that are no pictures by their names too, with
-    a note.
+    Names that begin with a dot are ignored, and so are files without the suffix of an image.
 
     Raises:
-        DataError: no class or one only, a class without a picture, classes that differ between the
-            parts, a folder within a class, a link that leaves the folder, what cannot be read.
+        DataError: fewer than two classes, a class without an image, classes that differ between
+            the splits, a folder within a class, a link that leaves `root`.
+        OSError: a folder cannot be read.
     """
-    try:
-        resolved = root.resolve()
-        parts = [part for part in PARTS if (root / part).is_dir()]
-        if "train" not in parts:
-            if parts:
-                raise DataError(f"{root} has {' and '.join(parts)}, but no train.")
-            return _listing(root, [*_part(root, resolved, "train", "")])
-        return _listing(
-            root, [found for part in parts for found in _part(root, resolved, part, f"{part}/")]
-        )
-    except OSError as error:
-        raise DataError(f"{error.filename} cannot be read: {error.strerror}.") from error
+    inside = root.resolve()
+    splits = [split for split in SPLITS if (root / split).is_dir()]
+    if splits and "train" not in splits:
+        raise DataError(f"{root} has {' and '.join(splits)}, but no train.")
+    classes: tuple[str, ...] = ()
+    files: list[ImageFile] = []
+    ignored: list[str] = []
+    for split in splits or SPLITS[:1]:
+        prefix = f"{split}/" if splits else ""
+        _require_inside(root / prefix, inside)
+        found = tuple(entry.name for entry in _entries(root / prefix, inside) if entry.is_dir())
+        classes = classes or found
+        _require_classes(root / prefix, classes, found)
+        for label, name in enumerate(classes):
+            images = 0
+            for entry in _entries(root / prefix / name, inside):
+                place = f"{prefix}{name}/{entry.name}"
+                if entry.is_dir():
+                    raise DataError(
+                        f"{root / place} is a folder inside a class; put its images directly into "
+                        "the class's folder."
+                    )
+                if not entry.name.lower().endswith(SUFFIXES):
+                    ignored.append(place)
+                    continue
+                if not entry.is_file():  # opening a pipe would wait forever
+                    raise DataError(f"{root / place} is not a regular file; put the image there.")
+                status = entry.stat()
+                files.append(ImageFile(place, split, label, status.st_size, status.st_mtime_ns))
+                images += 1
+            if not images:
+                raise DataError(f"{root / prefix / name} has no image; a class needs at least one.")
+    notes = (
+        (f"{len(ignored):,} other files were ignored, such as {ignored[0]}.",) if ignored else ()
+    )
+    return ImageFolder(root=root, classes=classes, files=tuple(files), notes=notes)
 
 
-_Found = tuple[SplitName, str, list[tuple[str, os.stat_result]], list[str]]
-
-
-def _part(root: Path, resolved: Path, part: SplitName, prefix: str) -> Iterator[_Found]:
-    """Each class of a part in the order of their names, with its pictures and its other files."""
-    place = root / prefix
-    if prefix:
-        _require_inside(place, resolved)
-    for folder in sorted(_entries(place, resolved), key=lambda entry: entry.name):
-        if not folder.is_dir():
-            continue
-        pictures, others = [], []
-        for entry in _entries(Path(folder.path), resolved):
-            name = f"{prefix}{folder.name}/{entry.name}"
-            if entry.is_dir():
-                raise DataError(
-                    f"{root / name} is a folder within a class; pictures stand directly in it."
-                )
-            if entry.name.lower().endswith(SUFFIXES):
-                if not entry.is_file():  # opening a pipe would wait for ever
-                    raise DataError(f"{root / name} is no file; put the picture itself there.")
-                pictures.append((name, entry.stat()))
-            else:
-                others.append(name)
-        yield part, folder.name, sorted(pictures, key=lambda pair: pair[0]), sorted(others)
-
-
-def _entries(folder: Path, resolved: Path) -> Iterator[os.DirEntry[str]]:
-    """What is in the folder but hidden names; links are followed where they stay inside."""
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if entry.is_symlink():
-                _require_inside(Path(entry.path), resolved)
-            yield entry
-
-
-def _require_inside(path: Path, resolved: Path) -> None:
-    if not path.is_symlink():
-        return
-    try:
-        inside = path.resolve().is_relative_to(resolved)
-    except RuntimeError:  # a loop, before Python 3.13
-        raise DataError(f"{path} is a link that leads to itself.") from None
-    if not inside:
-        raise DataError(f"{path} is a link that leaves {resolved}; put the picture itself there.")
-
-
-def _listing(root: Path, found: list[_Found]) -> Listing:
-    names = {part: [name for p, name, _, _ in found if p == part] for part, *_ in found}
-    classes = tuple(names.get("train", ()))
+def _require_classes(folder: Path, classes: tuple[str, ...], found: tuple[str, ...]) -> None:
     if len(classes) < 2:
         what = f"only the class {classes[0]}" if classes else "no class"
         raise DataError(
-            f"{root} has {what}; it is to hold a folder of pictures for each of two classes or "
-            "more, in train (with or without val and test beside it) or directly."
+            f"{folder} has {what}; a data set must have a folder of images for each of at least "
+            "two classes, either directly or in train (with or without val and test)."
         )
-    for part, there in names.items():
-        differing = sorted({*classes} ^ {*there})
-        if differing:
-            raise DataError(
-                f"{root / part} and {root / 'train'} differ in their classes: {differing[0]} is "
-                "only in one of them."
-            )
-    for part, name, pictures, _ in found:
-        if not pictures:
-            place = root / (name if root.joinpath(name).is_dir() else f"{part}/{name}")
-            raise DataError(f"{place} has no picture; a class needs at least one.")
-    others = [name for *_, rest in found for name in rest]
-    notes: tuple[str, ...] = ()
-    if others:
-        notes = (f"{len(others):,} files that are no pictures were left alone, as {others[0]}.",)
-    return Listing(
-        root=root,
-        classes=classes,
-        pictures=tuple(
-            Picture(name, part, place, stat.st_size, stat.st_mtime_ns)
-            for part, label, pictures, _ in found
-            for place in [classes.index(label)]
-            for name, stat in pictures
-        ),
-        notes=notes,
+    if differing := sorted({*classes} ^ {*found}):
+        raise DataError(
+            f"{folder} and {folder.parent / 'train'} differ in their classes: only one of them "
+            f"has {differing[0]}."
+        )
+
+
+def _entries(folder: Path, inside: Path) -> list[os.DirEntry[str]]:
+    """The entries of `folder` by name, except hidden ones; links may not leave `inside`."""
+    with os.scandir(folder) as entries:
+        found = sorted((e for e in entries if e.name[0] != "."), key=lambda entry: entry.name)
+    for entry in found:
+        if entry.is_symlink():
+            _require_inside(Path(entry.path), inside)
+    return found
+
+
+def _require_inside(path: Path, inside: Path) -> None:
+    if not path.is_symlink():
+        return
+    try:
+        resolved = path.resolve()
+    except RuntimeError:  # a loop, before Python 3.13
+        raise DataError(f"{path} is a link that leads to itself.") from None
+    if not resolved.is_relative_to(inside):
+        raise DataError(f"{path} is a link that leaves {inside}; put the image itself there.")
+
+
+def stream_images(folder: ImageFolder, data: Data) -> ImageStream:
+    """The folder's images in the order of the cache; headers are read to find their shape.
+
+    Raises:
+        DataError: no image has a readable header, or none is left to test on.
+    """
+    shape = _common_shape(folder, data)
+    train, validation, test = (
+        [file for file in folder.files if file.split == split] for split in SPLITS
     )
+    if not test:
+        try:
+            chosen = stratified_split(*_keys(train), data.split.test, data.split.seed)
+        except DataError as error:
+            raise DataError(f"{folder.root}: {error}") from None
+        train, test = ([train[i] for i in indices] for indices in chosen)
+    ordered = [*_interleave(train, data), *_interleave(validation, data), *test]
+
+    def batches() -> Iterator[Sequence[NDArray[np.uint8] | DataError]]:
+        paths = [folder.root / file.name for file in ordered]
+        return in_parallel(lambda path: load_image(path, shape), paths, "decoding images")
+
+    labels, names = _keys(ordered)
+    return ImageStream(
+        classes=folder.classes,
+        image_shape=shape,
+        names=names,
+        labels=labels,
+        num_train=len(train),
+        num_validation=len(validation),
+        batches=batches,
+        notes=folder.notes,
+    )
+
+
+def _keys(files: Sequence[ImageFile]) -> tuple[NDArray[np.int64], list[str]]:
+    return np.array([file.label for file in files], np.int64), [file.name for file in files]
+
+
+def _interleave(files: list[ImageFile], data: Data) -> list[ImageFile]:
+    return [files[i] for i in interleave_classes(*_keys(files), data.split.seed)]
+
+
+def _common_shape(folder: ImageFolder, data: Data) -> Shape:
+    """The shape of all images: as the experiment says, otherwise the most common size."""
+    if data.size is not None and data.grayscale is not None:
+        return (1 if data.grayscale else 3), data.size, data.size
+    paths = [folder.root / file.name for file in folder.files]
+    results = [r for batch in in_parallel(read_header, paths, "reading headers") for r in batch]
+    headers = [result for result in results if isinstance(result, ImageHeader)]
+    if not headers:
+        raise next(result for result in results if isinstance(result, DataError))
+    color = (
+        any(header.color for header in headers) if data.grayscale is None else not data.grayscale
+    )
+    height, width = (data.size, data.size) if data.size else most_common_size(headers)
+    return (3 if color else 1), height, width

@@ -1,61 +1,57 @@
-"""The published data sets: their files, mirrors and digests, and what their bytes mean.
+"""The named data sets: their files, mirrors and digests, and how they are decoded.
 
 Mirrors are the publishers' own. Sizes and SHA-256 are of the files as these serve them, and agree
-with the tables that TensorFlow Datasets keeps (url_checksums); MNIST's were computed from files
-whose MD5 is the one that torchvision states.
+with the tables of TensorFlow Datasets (url_checksums); MNIST's were computed from files whose MD5
+is the one that torchvision states.
 """
 
+import os
 import string
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from smidgen.data.datasets import TestSplit
+from smidgen.data.datasets import DatasetInfo, TestSplit
 from smidgen.data.named.decode import (
     IDX_FILES,
-    QMNIST_COLUMNS,
     QMNIST_FILES,
-    SIDE,
     decode_cifar,
     decode_emnist,
     decode_idx,
     decode_qmnist,
     decode_qmnist_extra,
     emnist_files,
-    idx_sizes,
 )
-from smidgen.data.named.download import Remote
-from smidgen.data.named.sources import Archive, BuiltIn, SourceFile, read_builtin
+from smidgen.data.named.digits import NUM_TEST, NUM_TRAIN, load_digits
+from smidgen.data.named.download import RemoteFile
+from smidgen.data.named.files import CatalogEntry, DatasetFile, read_named
 
 _DIGITS = tuple(string.digits)
+_GRAYSCALE, _COLOR = (1, 28, 28), (3, 32, 32)
 
 
-def _gzipped(
+def _gzip_files(
     names: Sequence[str],
-    sizes: Sequence[int],
     packed: Sequence[tuple[int, str]],
     unpacked: Sequence[str | None] = (None,) * 4,
-) -> tuple[SourceFile, ...]:
-    """The four files from their unpacked sizes, packed sizes and digests, unpacked digests."""
+) -> tuple[DatasetFile, ...]:
+    """Four files from their names, packed sizes and digests, and unpacked digests."""
     return tuple(
-        SourceFile(name, size, Remote(f"{name}.gz", num_bytes, sha256), digest)
-        for name, size, (num_bytes, sha256), digest in zip(
-            names, sizes, packed, unpacked, strict=True
-        )
+        DatasetFile(RemoteFile(f"{name}.gz", num_bytes, sha256), unpacked_sha256=digest)
+        for name, (num_bytes, sha256), digest in zip(names, packed, unpacked, strict=True)
     )
 
 
-MNIST = BuiltIn(
+MNIST = CatalogEntry(
     name="mnist",
     title="MNIST",
     about="handwritten digits",
-    image_shape=(1, 28, 28),
+    info=DatasetInfo(_GRAYSCALE, 10),
     classes=_DIGITS,
     num_train=60_000,
     num_test=10_000,
-    files=_gzipped(
+    files=_gzip_files(
         IDX_FILES,
-        idx_sizes(60_000, 10_000),
         (
             (9_912_422, "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"),
             (28_881, "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c"),
@@ -75,15 +71,32 @@ MNIST = BuiltIn(
     ),
     folders=("mnist", "MNIST/raw"),  # the last is torchvision's, here and below
     decode=decode_idx,
+    handwriting=True,
     default_validation=10_000,
     mean_and_std=((0.1307,), (0.3081,)),
 )
 
-FASHION_MNIST = BuiltIn(
+DIGITS = CatalogEntry(
+    name="digits",
+    title="scikit-learn's digits",
+    about="handwritten digits; they come with smidgen",
+    info=DatasetInfo(_GRAYSCALE, 10),
+    classes=_DIGITS,
+    num_train=NUM_TRAIN,
+    num_test=NUM_TEST,
+    files=(),
+    mirrors=(),
+    folders=(),
+    decode=lambda _: load_digits(),
+    handwriting=True,
+    default_validation=300,
+)
+
+FASHION_MNIST = CatalogEntry(
     name="fashion-mnist",
     title="Fashion-MNIST",
     about="articles of clothing",
-    image_shape=(1, 28, 28),
+    info=DatasetInfo(_GRAYSCALE, 10),
     classes=(
         "T-shirt/top",
         "Trouser",
@@ -98,9 +111,8 @@ FASHION_MNIST = BuiltIn(
     ),
     num_train=60_000,
     num_test=10_000,
-    files=_gzipped(
+    files=_gzip_files(
         IDX_FILES,
-        idx_sizes(60_000, 10_000),
         (
             (26_421_880, "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84"),
             (29_515, "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845"),
@@ -117,17 +129,16 @@ FASHION_MNIST = BuiltIn(
     default_validation=10_000,
 )
 
-KMNIST = BuiltIn(
+KMNIST = CatalogEntry(
     name="kmnist",
     title="KMNIST",
     about="Japanese characters in cursive script",
-    image_shape=(1, 28, 28),
+    info=DatasetInfo(_GRAYSCALE, 10),
     classes=("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
     num_train=60_000,
     num_test=10_000,
-    files=_gzipped(
+    files=_gzip_files(
         IDX_FILES,
-        idx_sizes(60_000, 10_000),
         (
             (18_165_135, "51467d22d8cc72929e2a028a0428f2086b092bb31cfb79c69cc0a90ce135fde4"),
             (29_497, "e38f9ebcd0f3ebcdec7fc8eabdcdaef93bb0df8ea12bee65224341c8183d8e17"),
@@ -141,22 +152,16 @@ KMNIST = BuiltIn(
     default_validation=10_000,
 )
 
-QMNIST = BuiltIn(
+QMNIST = CatalogEntry(
     name="qmnist",
     title="QMNIST",
     about="MNIST made again from its sources; 50,000 more test digits: qmnist_extra()",
-    image_shape=(1, 28, 28),
+    info=DatasetInfo(_GRAYSCALE, 10),
     classes=_DIGITS,
     num_train=60_000,
     num_test=10_000,
-    files=_gzipped(
+    files=_gzip_files(
         QMNIST_FILES,
-        (
-            16 + 60_000 * SIDE**2,
-            12 + 60_000 * QMNIST_COLUMNS * 4,
-            16 + 60_000 * SIDE**2,
-            12 + 60_000 * QMNIST_COLUMNS * 4,
-        ),
         (
             (9_704_059, "9e26a7bf1683614e065d7b76460ccd52807165b3f22561fb782bd9f38c52b51d"),
             (463_024, "2c05dc77f6b916b38e455e97ab129a42a444f3dbef09b278a366f82904e0dd9f"),
@@ -167,35 +172,36 @@ QMNIST = BuiltIn(
     mirrors=("https://raw.githubusercontent.com/facebookresearch/qmnist/master/",),
     folders=("qmnist", "QMNIST/raw"),
     decode=decode_qmnist,
+    handwriting=True,
     default_validation=10_000,
 )
 
 
 def _emnist_set(
     kind: str, about: str, classes: Sequence[str], num_train: int, num_test: int, validation: int
-) -> BuiltIn:
-    sizes = [size + (1 << 16) for size in idx_sizes(num_train, num_test)]  # at most, packed
-    return BuiltIn(
+) -> CatalogEntry:
+    return CatalogEntry(
         name=f"emnist-{kind}",
         title="EMNIST",
         about=about,
-        image_shape=(1, 28, 28),
+        info=DatasetInfo(_GRAYSCALE, len(classes)),
         classes=tuple(classes),
         num_train=num_train,
         num_test=num_test,
         files=(
-            Archive(
-                Remote(
+            DatasetFile(
+                RemoteFile(
                     "gzip.zip",
                     561_753_746,
                     "fb9bb67e33772a9cc0b895e4ecf36d2cf35be8b709693c3564cea2a019fcda8e",
                 ),
-                dict(zip(emnist_files(kind), sizes, strict=True)),
+                emnist_files(kind),
             ),
         ),
         mirrors=("https://biometrics.nist.gov/cs_links/EMNIST/",),
         folders=("emnist", "EMNIST/raw"),
-        decode=decode_emnist(kind, num_train, num_test),
+        decode=decode_emnist(kind),
+        handwriting=True,
         default_validation=validation,
     )
 
@@ -203,7 +209,7 @@ def _emnist_set(
 # Of the lower-case letters, those that look unlike their upper case.
 _BALANCED = string.digits + string.ascii_uppercase + "abdefghnqrt"
 
-_CIFAR_10_TRAIN = [f"cifar-10-batches-bin/data_batch_{number}.bin" for number in range(1, 6)]
+_CIFAR_10_TRAIN = tuple(f"cifar-10-batches-bin/data_batch_{i}.bin" for i in range(1, 6))
 _CIFAR_10_TEST = "cifar-10-batches-bin/test_batch.bin"
 _CIFAR_100_TRAIN, _CIFAR_100_TEST = "cifar-100-binary/train.bin", "cifar-100-binary/test.bin"
 _CIFAR_100_CLASSES = """
@@ -217,11 +223,11 @@ _CIFAR_100_CLASSES = """
     television tiger tractor train trout tulip turtle wardrobe whale willow_tree wolf woman worm
 """
 
-CIFAR_10 = BuiltIn(
+CIFAR_10 = CatalogEntry(
     name="cifar-10",
     title="CIFAR-10",
     about="photographs of animals and vehicles, in colour",
-    image_shape=(3, 32, 32),
+    info=DatasetInfo(_COLOR, 10),
     classes=(
         "airplane",
         "automobile",
@@ -237,13 +243,13 @@ CIFAR_10 = BuiltIn(
     num_train=50_000,
     num_test=10_000,
     files=(
-        Archive(
-            Remote(
+        DatasetFile(
+            RemoteFile(
                 "cifar-10-binary.tar.gz",
                 170_052_171,
                 "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
             ),
-            dict.fromkeys([*_CIFAR_10_TRAIN, _CIFAR_10_TEST], 10_000 * (1 + 3072)),
+            (*_CIFAR_10_TRAIN, _CIFAR_10_TEST),
         ),
     ),
     mirrors=("https://www.cs.toronto.edu/~kriz/",),
@@ -252,22 +258,22 @@ CIFAR_10 = BuiltIn(
     default_validation=5_000,
 )
 
-CIFAR_100 = BuiltIn(
+CIFAR_100 = CatalogEntry(
     name="cifar-100",
     title="CIFAR-100",
     about="photographs of a hundred things, in colour",
-    image_shape=(3, 32, 32),
+    info=DatasetInfo(_COLOR, 100),
     classes=tuple(_CIFAR_100_CLASSES.split()),
     num_train=50_000,
     num_test=10_000,
     files=(
-        Archive(
-            Remote(
+        DatasetFile(
+            RemoteFile(
                 "cifar-100-binary.tar.gz",
                 168_513_733,
                 "58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec",
             ),
-            {_CIFAR_100_TRAIN: 50_000 * (2 + 3072), _CIFAR_100_TEST: 10_000 * (2 + 3072)},
+            (_CIFAR_100_TRAIN, _CIFAR_100_TEST),
         ),
     ),
     mirrors=("https://www.cs.toronto.edu/~kriz/",),
@@ -276,10 +282,11 @@ CIFAR_100 = BuiltIn(
     default_validation=5_000,
 )
 
-BUILT_IN: dict[str, BuiltIn] = {
-    source.name: source
-    for source in (
+CATALOG: dict[str, CatalogEntry] = {
+    entry.name: entry
+    for entry in (
         MNIST,
+        DIGITS,
         FASHION_MNIST,
         KMNIST,
         QMNIST,
@@ -295,15 +302,18 @@ BUILT_IN: dict[str, BuiltIn] = {
 
 
 def qmnist_extra(
-    *, folder: Path | None = None, patience: float = 20.0, source: BuiltIn = QMNIST
+    *,
+    data_dir: str | os.PathLike[str] | None = None,
+    timeout: float = 20.0,
+    entry: CatalogEntry = QMNIST,
 ) -> TestSplit:
-    """QMNIST's 50,000 test digits that MNIST does not have: a fresh test for a network of MNIST's.
+    """Load QMNIST's 50,000 test digits that are not in MNIST: a fresh test for MNIST networks.
 
-    `folder` and `patience` are as in smidgen.data.load.
+    `data_dir` and `timeout` are as in smidgen.data.load.
 
     Raises:
-        DataError: missing or damaged files, a download that fails.
+        DataError: missing or damaged files, a failed download.
     """
-    only_test = replace(source, files=source.files[2:])
-    contents, _ = read_builtin(only_test, folder, patience)
+    folder = None if data_dir is None else Path(data_dir)
+    contents, _ = read_named(replace(entry, files=entry.files[2:]), folder, timeout)
     return decode_qmnist_extra(contents)

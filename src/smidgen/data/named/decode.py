@@ -1,6 +1,7 @@
-"""What the bytes of the published data sets mean: images and labels."""
+"""From the files of the named data sets to images and labels."""
 
-from collections.abc import Callable, Mapping, Sequence
+import gzip
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,13 +9,10 @@ import torch
 from numpy.typing import NDArray
 
 from smidgen.data.datasets import Split, TestSplit
-from smidgen.data.idx import decompress, parse_idx, parse_idx_int32
+from smidgen.data.idx import parse_idx, parse_idx_int32
+from smidgen.data.named.files import Contents
 from smidgen.errors import DataError
 
-Contents = Mapping[str, bytes]
-"""What a set's files hold, unpacked, by name."""
-
-SIDE = 28
 IDX_FILES = (
     "train-images-idx3-ubyte",
     "train-labels-idx1-ubyte",
@@ -27,35 +25,29 @@ QMNIST_FILES = (
     "qmnist-test-images-idx3-ubyte",
     "qmnist-test-labels-idx2-int",
 )
-QMNIST_COLUMNS = 8  # class, and who wrote it when and where
-
-
-def idx_sizes(num_train: int, num_test: int) -> tuple[int, ...]:
-    """Bytes of the four IDX files: headers of 16 and 8 bytes, then a byte for each value."""
-    return tuple(
-        size for count in (num_train, num_test) for size in (16 + count * SIDE**2, 8 + count)
-    )
 
 
 def emnist_files(kind: str) -> tuple[str, ...]:
     """The names of the four files in EMNIST's archive."""
     return tuple(
-        f"gzip/emnist-{kind}-{part}-{what}-ubyte.gz"
-        for part in ("train", "test")
+        f"gzip/emnist-{kind}-{split}-{what}-ubyte.gz"
+        for split in ("train", "test")
         for what in ("images-idx3", "labels-idx1")
     )
 
 
 def decode_idx(contents: Contents) -> tuple[Split, TestSplit]:
-    """Images and labels from the contents of four IDX files of MNIST's names."""
-    arrays = [parse_idx(contents[name], name) for name in IDX_FILES]
-    return _parts(*arrays)
+    """Decode four IDX files of MNIST's names."""
+    return _splits(*(parse_idx(contents[name], name) for name in IDX_FILES))
 
 
 def decode_qmnist(contents: Contents) -> tuple[Split, TestSplit]:
-    """The training part, and of the 60,000 test digits the first 10,000, which are MNIST's."""
+    """Decode the training digits and the first 10,000 test digits, which are MNIST's.
+
+    Labels have eight columns: the class, then who wrote it when and where.
+    """
     images, labels, test_images, test_labels = (contents[name] for name in QMNIST_FILES)
-    return _parts(
+    return _splits(
         parse_idx(images, QMNIST_FILES[0]),
         parse_idx_int32(labels, QMNIST_FILES[1])[:, 0],
         parse_idx(test_images, QMNIST_FILES[2])[:10_000],
@@ -64,7 +56,7 @@ def decode_qmnist(contents: Contents) -> tuple[Split, TestSplit]:
 
 
 def decode_qmnist_extra(contents: Contents) -> TestSplit:
-    """The test digits that MNIST does not have: all but the first 10,000.
+    """Decode the test digits that MNIST does not have: all but the first 10,000.
 
     Raises:
         DataError: there are no more than 10,000.
@@ -77,16 +69,15 @@ def decode_qmnist_extra(contents: Contents) -> TestSplit:
     return TestSplit(torch.from_numpy(extra).unsqueeze(1), _labels(classes))
 
 
-def decode_emnist(kind: str, num_train: int, num_test: int) -> Callable[..., Any]:
-    """What decodes one of EMNIST's sets: its images lie transposed, its letters count from 1."""
+def decode_emnist(kind: str) -> Callable[[Contents], tuple[Split, TestSplit]]:
+    """A decoder for one of EMNIST's sets: images are transposed, letters count from 1."""
     first = 1 if kind == "letters" else 0
 
     def decode(contents: Contents) -> tuple[Split, TestSplit]:
-        arrays = []
-        for name, size in zip(emnist_files(kind), idx_sizes(num_train, num_test), strict=True):
-            arrays.append(parse_idx(decompress(contents[name], name, size), name))
-        images, labels, test_images, test_labels = arrays
-        return _parts(
+        images, labels, test_images, test_labels = (
+            parse_idx(gzip.decompress(contents[name]), name) for name in emnist_files(kind)
+        )
+        return _splits(
             np.ascontiguousarray(images.transpose(0, 2, 1)),
             labels.astype(np.int64) - first,
             np.ascontiguousarray(test_images.transpose(0, 2, 1)),
@@ -96,8 +87,10 @@ def decode_emnist(kind: str, num_train: int, num_test: int) -> Callable[..., Any
     return decode
 
 
-def decode_cifar(train: Sequence[str], test: str, label_bytes: int) -> Callable[..., Any]:
-    """What decodes the binary version: records of labels, the last of which counts, and pixels."""
+def decode_cifar(
+    train: Sequence[str], test: str, label_bytes: int
+) -> Callable[[Contents], tuple[Split, TestSplit]]:
+    """A decoder for the binary version: records of labels, of which the last counts, and pixels."""
 
     def decode(contents: Contents) -> tuple[Split, TestSplit]:
         images, labels = _cifar(b"".join(contents[name] for name in train), label_bytes)
@@ -113,7 +106,7 @@ def _cifar(content: bytes, label_bytes: int) -> tuple[torch.Tensor, torch.Tensor
     return torch.from_numpy(images), _labels(records[:, label_bytes - 1])
 
 
-def _parts(
+def _splits(
     images: NDArray[np.uint8],
     labels: NDArray[Any],
     test_images: NDArray[np.uint8],

@@ -1,42 +1,32 @@
-"""Files from mirrors, into a folder: whole and checked, or not at all.
+"""Downloads from mirrors: resumed where they broke off, and verified before they get their name.
 
-What has arrived of a file is kept beside it as `.NAME.part`, and the next try, from whichever
-mirror, goes on from there. A file gets its name only once its SHA-256 is right.
+What has arrived of a file is kept as `.NAME.part`, and the next attempt, with whichever mirror,
+resumes there (docs/decisions/2026-11-25-downloads.md says why this is not pooch).
 """
 
-import hashlib
 import http.client
-import sys
 import threading
 import urllib.error
-import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import TypeVar
+from urllib.parse import urlsplit
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
-
-from smidgen._storage.files import write_atomic
-from smidgen.errors import DataError, SmidgenError, UnavailableError
+from smidgen._storage.digests import sha256_of_file
+from smidgen._storage.files import ensure_folder, held
+from smidgen._storage.progress import progress_bar
+from smidgen.errors import DataError, UnavailableError
 
 _STALL_SECONDS = 30.0
 _CHUNK_BYTES = 1 << 16
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Remote:
+class RemoteFile:
     """A file as the mirrors serve it."""
 
     name: str
@@ -45,226 +35,143 @@ class Remote:
 
 
 class _MirrorError(Exception):
-    """Why a mirror does not give the file: the next one is asked."""
+    """Why a mirror does not serve the file; the next one is tried."""
 
 
-class _NotContinuedError(_MirrorError):
-    """The mirror does not go on where the kept part ends: it is asked for the whole file."""
+class _NotResumedError(_MirrorError):
+    """The mirror did not resume where the partial file ends, or that file was wrong."""
 
 
 def download(
-    files: Sequence[Remote], folder: Path, mirrors: Sequence[str], *, patience: float
+    files: Sequence[RemoteFile], folder: Path, mirrors: Sequence[str], *, timeout: float
 ) -> tuple[str, ...]:
-    """Fetch `files` into `folder`, which is made; return the hosts that they came from.
+    """Download `files` into `folder`, which is made if need be; return the hosts that served them.
 
-    `mirrors` are addresses that a file's name is appended to, in the order in which they are asked.
-    One that has sent nothing after `patience` seconds, looking up its name included, or stops
-    sending for 30 seconds is given up. A progress bar shows if stderr is a terminal.
+    `mirrors` are addresses to which a file's name is appended; they are tried in order. A mirror
+    fails if it does not answer within `timeout` seconds, DNS included, or sends nothing for 30
+    seconds. A progress bar shows if stderr is a terminal.
 
     Raises:
-        UnavailableError: no mirror gives a file; with each one's reason.
-        DataError: a file cannot be stored.
+        UnavailableError: no mirror serves a file; gives each one's reason.
+        DataError: a file cannot be written.
     """
+    ordered, hosts = list(mirrors), []
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        with held(ensure_folder(folder), wait=True):
+            for file in files:
+                if (folder / file.name).exists():  # another process was faster
+                    continue
+                with progress_bar(file.name, file.num_bytes, in_bytes=True) as update:
+                    working = _download_one(file, folder, ordered, timeout, update)
+                hosts.append(urlsplit(working).netloc)
+                # The working mirror comes first: a dead one costs its timeout once, not per file.
+                ordered.sort(key=lambda mirror: mirror != working)
     except OSError as error:
-        raise UnavailableError(f"{folder} cannot be made: {error.strerror}.") from error
-    order, used = list(mirrors), []
-    with _progress() as progress:
-        for file in files:
-            task = progress.add_task(file.name, total=file.num_bytes)
-
-            def tell(num_bytes: int, task: TaskID = task) -> None:
-                progress.update(task, completed=num_bytes)
-
-            working = _fetch_from_any(file, folder, order, patience, tell)
-            used.append(_host(working))
-            # Whoever works is asked first: a dead mirror costs its patience once, not per file.
-            order.sort(key=lambda mirror: mirror != working)
-    return tuple(dict.fromkeys(used))
+        raise DataError(f"{folder} cannot be written to: {error.strerror}.") from error
+    return tuple(dict.fromkeys(hosts))
 
 
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        disable=not sys.stderr.isatty(),
-    )
-
-
-def _fetch_from_any(
-    file: Remote,
+def _download_one(
+    file: RemoteFile,
     folder: Path,
     mirrors: Sequence[str],
-    patience: float,
-    tell: Callable[[int], None],
+    timeout: float,
+    update: Callable[[int], None],
 ) -> str:
-    """Store the file in the folder and return the mirror that gave it."""
+    """Download a file; return the mirror that served it."""
     part = folder / f".{file.name}.part"
     reasons = []
     for mirror in mirrors:
         try:
-            content = _fetch(file, mirror, part, patience, tell)
-            write_atomic(folder / file.name, content)
-            part.unlink(missing_ok=True)
+            try:
+                _fetch(file, mirror, part, timeout, update)
+            except _NotResumedError:
+                part.unlink(missing_ok=True)
+                _fetch(file, mirror, part, timeout, update)
+            part.replace(folder / file.name)
             return mirror
         except _MirrorError as error:
-            reasons.append(f"{_host(mirror)}: {error}")
-        except OSError as error:
-            raise DataError(f"{part} cannot be written: {error.strerror}.") from error
-        except SmidgenError as error:
-            raise DataError(str(error)) from error
+            reasons.append(f"{urlsplit(mirror).netloc}: {error}")
     raise UnavailableError(
-        f"{file.name} cannot be downloaded ({'; '.join(reasons)}). Get it in another way and put "
-        f"it into {folder}, or give the folder that has the data set with --data-dir."
+        f"{file.name} cannot be downloaded ({'; '.join(reasons)}). Download it by other means and "
+        f"put it into {folder}, or name the folder that has it with --data-dir."
     )
 
 
 def _fetch(
-    file: Remote, mirror: str, part: Path, patience: float, tell: Callable[[int], None]
-) -> bytes:
-    """The file's content from `mirror`, from where `part` ends if the mirror goes along."""
-    kept = _kept(part, file.num_bytes)
-    if _is_right(file, kept):
-        return kept
-    if 0 < len(kept) < file.num_bytes:
-        try:
-            return _transfer(file, mirror, part, kept, patience, tell)
-        except _NotContinuedError:
-            pass
-    return _transfer(file, mirror, part, b"", patience, tell)
+    file: RemoteFile, mirror: str, part: Path, timeout: float, update: Callable[[int], None]
+) -> None:
+    """Download what the partial file lacks, and verify it."""
+    start = part.stat().st_size if part.exists() else 0
+    if start < file.num_bytes:
+        with _open(mirror + file.name, start, timeout) as response:
+            _require_file(response, file, start)
+            with part.open("ab" if response.status == 206 else "wb") as out:
+                while chunk := _blame_mirror(lambda: response.read(_CHUNK_BYTES)):
+                    out.write(chunk)
+                    update(out.tell())
+                    if out.tell() > file.num_bytes:
+                        break
+        if (size := part.stat().st_size) < file.num_bytes:
+            raise _MirrorError(f"broke off after {size:,} of {file.num_bytes:,} bytes")
+    if (found := sha256_of_file(part)) != file.sha256:
+        part.unlink()
+        kind = _NotResumedError if start else _MirrorError
+        raise kind(f"sends something else: SHA-256 {found} instead of {file.sha256}")
 
 
-def _transfer(
-    file: Remote,
-    mirror: str,
-    part: Path,
-    kept: bytes,
-    patience: float,
-    tell: Callable[[int], None],
-) -> bytes:
-    request = urllib.request.Request(mirror + file.name, headers={"User-Agent": "smidgen"})
-    if kept:
-        request.add_header("Range", f"bytes={len(kept)}-")
-    with _open(request, patience) as response:
-        start = _start(response, file, len(kept))
-        # The memory, not the part on disk, is what is checked and stored in the end: another
-        # process may be writing to the same part.
-        content = bytearray(kept[:start])
-        with part.open("ab" if start else "wb") as out:
-            for chunk in _chunks(response, file.num_bytes - start):
-                _store(out, chunk)
-                content += chunk
-                tell(len(content))
-    if len(content) < file.num_bytes:
-        raise _MirrorError(f"broke off after {len(content):,} of {file.num_bytes:,} bytes")
-    if not _is_right(file, content):
-        part.unlink(missing_ok=True)
-        # After a continuation, the fault may be in what was kept.
-        raise (_NotContinuedError if start else _MirrorError)(
-            f"sends something else: SHA-256 {hashlib.sha256(content).hexdigest()} instead of "
-            f"{file.sha256}"
-        )
-    return bytes(content)
-
-
-def _start(response: http.client.HTTPResponse, file: Remote, asked: int) -> int:
-    """The place in the file at which the answer's bytes begin; refuses what is not the file."""
-    kind = response.headers.get_content_type()
-    if kind == "text/html":
+def _require_file(response: http.client.HTTPResponse, file: RemoteFile, start: int) -> None:
+    """Refuse an answer whose headers say that it is not the file, or not from `start` on."""
+    if response.headers.get_content_type() == "text/html":
         raise _MirrorError("answers with a web page instead of the file")
-    start = 0
-    if response.status == 206:
-        last = file.num_bytes - 1
-        said = response.headers.get("Content-Range")
-        if said not in (f"bytes {asked}-{last}/{file.num_bytes}", f"bytes {asked}-{last}/*"):
-            raise _NotContinuedError(f"answers with the range {said}")
-        start = asked
-    length = response.headers.get("Content-Length")
-    if length is not None and length != str(file.num_bytes - start):
-        raise _MirrorError(f"offers {length} bytes instead of {file.num_bytes - start}")
-    return start
+    resumed = response.status == 206
+    sent = response.headers.get("Content-Range", "")
+    if resumed and not sent.startswith(f"bytes {start}-"):
+        raise _NotResumedError(f"answers with the range {sent}")
+    expected = str(file.num_bytes - (start if resumed else 0))
+    length = response.headers.get("Content-Length", expected)
+    if length != expected:
+        raise _MirrorError(f"offers {length} bytes instead of {expected}")
 
 
-def _open(request: urllib.request.Request, patience: float) -> http.client.HTTPResponse:
-    """The answer to a request, its headers read.
+def _open(url: str, start: int, timeout: float) -> http.client.HTTPResponse:
+    """The answer to a request for a file from byte `start` on, its headers read.
 
-    Looking up a name heeds no timeout, so all of it happens in a thread that can be abandoned.
+    DNS heeds no timeout, so a thread asks, which is abandoned when the time is up.
     """
+    headers = {"User-Agent": "smidgen"} | ({"Range": f"bytes={start}-"} if start else {})
+    request = urllib.request.Request(url, headers=headers)
     future: Future[http.client.HTTPResponse] = Future()
 
-    def attempt() -> None:
-        response, failure = None, None
+    def ask() -> None:
         try:
-            response = urllib.request.urlopen(request, timeout=_STALL_SECONDS)
-        except Exception as error:  # whatever it is, it is raised again where it is waited for
-            failure = error
-        wanted = future.set_running_or_notify_cancel()
-        if failure is not None:
-            if wanted:
-                future.set_exception(failure)
-        elif response is not None:
-            if wanted:
-                future.set_result(response)
-            else:
-                response.close()
+            future.set_result(urllib.request.urlopen(request, timeout=_STALL_SECONDS))
+        except Exception as error:
+            future.set_exception(error)
 
-    threading.Thread(target=attempt, daemon=True).start()
+    threading.Thread(target=ask, daemon=True).start()
+    if not wait([future], timeout).done:
+        future.add_done_callback(_close)
+        raise _MirrorError(f"no answer within {timeout:g} s")
+    return _blame_mirror(future.result)
+
+
+def _close(late: Future[http.client.HTTPResponse]) -> None:
+    if late.exception() is None:
+        late.result().close()
+
+
+def _blame_mirror(function: Callable[[], T]) -> T:
+    """Return what `function` returns; an error of the network becomes a _MirrorError."""
     try:
-        try:
-            return future.result(timeout=patience)
-        except TimeoutError:
-            if future.cancel():
-                raise _MirrorError(f"no answer within {patience:g} s") from None
-            return future.result()  # it came at the last moment, or the timeout was the socket's
+        return function()
     except urllib.error.HTTPError as error:
         error.close()
-        kind = _NotContinuedError if error.code == 416 else _MirrorError  # 416: range refused
+        kind = _NotResumedError if error.code == 416 else _MirrorError  # 416: range refused
         raise kind(f"HTTP {error.code}, {str(error.reason).splitlines()[0]}") from None
+    except TimeoutError:
+        raise _MirrorError(f"sent nothing for {_STALL_SECONDS:g} s") from None
     except (OSError, http.client.HTTPException) as error:
-        raise _MirrorError(_why(error)) from None
-
-
-def _chunks(response: http.client.HTTPResponse, limit: int) -> Iterator[bytes]:
-    """What the answer holds, at most `limit` bytes."""
-    while limit > 0:
-        try:
-            chunk = response.read(min(_CHUNK_BYTES, limit))
-        except TimeoutError:
-            raise _MirrorError(f"sent nothing for {_STALL_SECONDS:g} s") from None
-        except (OSError, http.client.HTTPException) as error:
-            raise _MirrorError(f"broke off: {_why(error)}") from None
-        if not chunk:
-            return
-        limit -= len(chunk)
-        yield chunk
-
-
-def _store(out: BinaryIO, chunk: bytes) -> None:
-    out.write(chunk)
-
-
-def _kept(part: Path, limit: int) -> bytes:
-    try:
-        with part.open("rb") as file:
-            return file.read(limit + 1)
-    except FileNotFoundError:
-        return b""
-
-
-def _is_right(file: Remote, content: bytes | bytearray) -> bool:
-    return len(content) == file.num_bytes and hashlib.sha256(content).hexdigest() == file.sha256
-
-
-def _host(mirror: str) -> str:
-    return urllib.parse.urlsplit(mirror).netloc
-
-
-def _why(error: BaseException) -> str:
-    """An error's reason in words; urllib wraps the one that says something."""
-    reason = getattr(error, "reason", error)
-    return str(getattr(reason, "strerror", None) or reason or type(reason).__name__)
+        reason = getattr(error, "reason", error)  # urllib wraps the error that says something
+        words = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
+        raise _MirrorError(words) from None

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from smidgen._storage import cache as cache_module
 from smidgen.data.datasets import RawDataset
-from smidgen.data.named import sources
-from smidgen.data.named.catalog import BUILT_IN, MNIST
-from smidgen.data.named.download import Remote
-from smidgen.data.named.sources import SourceFile, load_builtin, verify
+from smidgen.data.named import files as module
+from smidgen.data.named.catalog import CATALOG, MNIST
+from smidgen.data.named.download import RemoteFile
+from smidgen.data.named.files import DatasetFile, load_named, verify
 from smidgen.errors import DataError
 
 
@@ -34,11 +34,9 @@ ARRAYS = {
 CONTENTS = {name: as_idx(array) for name, array in ARRAYS.items()}
 PACKED = {name: gzip.compress(content, mtime=0) for name, content in CONTENTS.items()}
 FILES = tuple(
-    SourceFile(
-        name,
-        len(content),
-        Remote(f"{name}.gz", len(PACKED[name]), hashlib.sha256(PACKED[name]).hexdigest()),
-        hashlib.sha256(content).hexdigest(),
+    DatasetFile(
+        RemoteFile(f"{name}.gz", len(PACKED[name]), hashlib.sha256(PACKED[name]).hexdigest()),
+        unpacked_sha256=hashlib.sha256(content).hexdigest(),
     )
     for name, content in CONTENTS.items()
 )
@@ -57,7 +55,7 @@ def fill(folder: Path, names: Sequence[str] = tuple(CONTENTS), packed: bool = Tr
 
 
 def load(folder: Path | None = None) -> RawDataset:
-    return load_builtin(SMALL, folder, 1.0)
+    return load_named(SMALL, folder, 1.0)
 
 
 @pytest.fixture(autouse=True)
@@ -69,7 +67,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     monkeypatch.delenv("SMIDGEN_DATA", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(sources, "download", refuse)
+    monkeypatch.setattr(module, "download", refuse)
     return tmp_path / "cache" / "smidgen" / "mnist"
 
 
@@ -79,10 +77,10 @@ def test_files_are_found_and_read(tmp_path: Path, inner: str, packed: bool) -> N
     place = fill(tmp_path / inner, packed=packed)
     decoded = load(tmp_path)
     assert decoded.source == f"the folder {place.name}"
-    for part, kind in ((decoded.train, "train"), (decoded.test, "t10k")):
+    for split, kind in ((decoded.train, "train"), (decoded.test, "t10k")):
         images = torch.from_numpy(ARRAYS[f"{kind}-images-idx3-ubyte"]).unsqueeze(1)
-        assert torch.equal(part.images, images)
-        assert part.labels.tolist() == ARRAYS[f"{kind}-labels-idx1-ubyte"].tolist()
+        assert torch.equal(split.images, images)
+        assert split.labels.tolist() == ARRAYS[f"{kind}-labels-idx1-ubyte"].tolist()
 
 
 def test_packed_and_unpacked_files_mix(tmp_path: Path) -> None:
@@ -110,8 +108,8 @@ def test_a_named_folder_without_mnist_is_no_reason_to_look_elsewhere(
 ) -> None:
     fill(cache)
     for folder, message in (
-        (tmp_path, f"{says} is .*, where there is no MNIST: it is to hold train-images"),
-        (tmp_path / "nothing", f"{says} is .*nothing, which is no folder"),
+        (tmp_path, f"{says} is .*, which does not hold MNIST: train-images"),
+        (tmp_path / "nothing", f"{says} is .*nothing, which is not a folder"),
     ):
         monkeypatch.setenv("SMIDGEN_DATA", str(folder))
         with pytest.raises(DataError, match=message):
@@ -132,14 +130,14 @@ def test_what_the_cache_lacks_is_downloaded(cache: Path, monkeypatch: pytest.Mon
     asked: list[str] = []
 
     def fake(
-        files: Sequence[Remote], folder: Path, mirrors: Sequence[str], *, patience: float
+        files: Sequence[RemoteFile], folder: Path, mirrors: Sequence[str], *, timeout: float
     ) -> tuple[str, ...]:
-        assert patience == 1.0
+        assert timeout == 1.0
         asked.extend(file.name for file in files)
         fill(folder, [file.name.removesuffix(".gz") for file in files])
         return ("one.example", "two.example")
 
-    monkeypatch.setattr(sources, "download", fake)
+    monkeypatch.setattr(module, "download", fake)
     assert load().source == "downloaded from one.example and two.example"
     assert asked == [f"{name}.gz" for name in CONTENTS if name != IMAGES]
     assert load().source == f"the folder {cache.name}"
@@ -166,40 +164,33 @@ def test_without_a_home_folder_advice_is_given(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("packed", [True, False])
-def test_altered_content_is_named_with_both_digests(tmp_path: Path, packed: bool) -> None:
+@pytest.mark.parametrize("change", ["altered", "cut", "empty", "larger"])
+def test_a_damaged_file_is_named_with_both_digests(
+    tmp_path: Path, packed: bool, change: str
+) -> None:
     fill(tmp_path, packed=packed)
-    altered = CONTENTS[IMAGES][:-1] + b"!"
+    good = PACKED[IMAGES] if packed else CONTENTS[IMAGES]
+    bad = {
+        "altered": good[:-1] + bytes([good[-1] ^ 1]),
+        "cut": good[:-9],
+        "empty": b"",
+        "larger": good + bytes(10**6),
+    }[change]
     path = tmp_path / (f"{IMAGES}.gz" if packed else IMAGES)
-    path.write_bytes(gzip.compress(altered) if packed else altered)
-    wanted = hashlib.sha256(CONTENTS[IMAGES]).hexdigest()
-    got = hashlib.sha256(altered).hexdigest()
+    path.write_bytes(bad)
+    expected, found = (hashlib.sha256(content).hexdigest() for content in (good, bad))
     with pytest.raises(
         DataError,
-        match=rf"{path} is damaged or not MNIST's: .* is {got} instead of {wanted}\. Delete it",
+        match=rf"{path} is damaged or not a file of MNIST: .* is {found} instead of {expected}\. "
+        rf"Delete it and download it again, for example from .*/{IMAGES}\.gz\.$",
     ):
         load(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        (
-            f"{IMAGES}.gz",
-            PACKED[IMAGES][:-9],
-            r"cut short.* SHA-256 of the file is \w{64} instead of \w{64}\. Delete",
-        ),
-        (f"{IMAGES}.gz", CONTENTS[IMAGES], r"ubyte\.gz is damaged or no gzip file"),
-        (f"{IMAGES}.gz", gzip.compress(bytes(10**6)), r"ubyte\.gz unpacks to more than the 58 byt"),
-        (f"{IMAGES}.gz", b"", r"ubyte\.gz is cut short"),
-        (IMAGES, b"", "ubyte is damaged or not MNIST's"),
-        (IMAGES, PACKED[IMAGES], "ubyte is damaged or not MNIST's"),
-        (IMAGES, bytes(10**6), "ubyte is larger than the 58 bytes of train-images-idx3-ubyte"),
-    ],
-)
-def test_a_damaged_file_is_named(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+def test_an_unpacked_file_is_preferred(tmp_path: Path) -> None:
     fill(tmp_path)
-    (tmp_path / name).write_bytes(content)  # the unpacked file, where both are there, is read
-    with pytest.raises(DataError, match=message):
+    (tmp_path / IMAGES).write_bytes(PACKED[IMAGES])
+    with pytest.raises(DataError, match=f"{IMAGES} is damaged or not a file of MNIST"):
         load(tmp_path)
 
 
@@ -219,21 +210,20 @@ def test_a_file_that_cannot_be_read_is_named(
         load(tmp_path)
 
 
-@pytest.mark.parametrize("name", BUILT_IN)
-def test_the_table_is_complete(name: str) -> None:
-    source = BUILT_IN[name]
-    assert source.name == name
-    assert len(set(source.classes)) == len(source.classes)
-    assert source.mirrors
-    assert 0 < source.default_validation < source.num_train
-    for mirror in source.mirrors:
+@pytest.mark.parametrize("name", [name for name in CATALOG if CATALOG[name].files])
+def test_the_catalog_is_complete(name: str) -> None:
+    entry = CATALOG[name]
+    assert entry.name == name
+    assert len(set(entry.classes)) == len(entry.classes) == entry.info.num_classes
+    assert entry.mirrors
+    assert 0 < entry.default_validation < entry.num_train
+    for mirror in entry.mirrors:
         assert mirror.startswith(("https://", "http://"))
         assert mirror.endswith("/")
-    for file in source.files:
-        assert len(bytes.fromhex(file.packed.sha256)) == 32
-        if isinstance(file, SourceFile):
-            assert file.packed.name == f"{file.name}.gz"
-            assert file.packed.num_bytes < file.num_bytes
+    for file in entry.files:
+        assert len(bytes.fromhex(file.remote.sha256)) == 32
+        assert file.remote.num_bytes > 0
+        assert bool(file.members) == file.remote.name.endswith((".zip", ".tar.gz"))
 
 
 def test_files_are_verified_one_by_one(tmp_path: Path, cache: Path) -> None:
@@ -243,11 +233,11 @@ def test_files_are_verified_one_by_one(tmp_path: Path, cache: Path) -> None:
     problems = [file.problem for file in verify(SMALL, tmp_path)]
     assert "damaged" in (problems[0] or "")
     assert problems[1:3] == [None, None]
-    assert "damaged or not MNIST's" in (problems[3] or "")
+    assert "damaged or not a file of MNIST" in (problems[3] or "")
     fill(cache, [IMAGES])
     absent = verify(SMALL, None)
     assert [file.path is None for file in absent] == [False, True, True, True]
-    assert "is not there; smidgen data get mnist" in (absent[1].problem or "")
+    assert "is missing; run smidgen data get mnist" in (absent[1].problem or "")
 
 
 def test_the_packed_files_are_those_that_mirrors_serve(mnist_folder: Path) -> None:
@@ -256,5 +246,5 @@ def test_the_packed_files_are_those_that_mirrors_serve(mnist_folder: Path) -> No
         if path is None or path.suffix != ".gz":
             pytest.skip("MNIST is at hand, but not as the mirrors serve it")
         content = path.read_bytes()
-        assert len(content) == file.packed.num_bytes
-        assert hashlib.sha256(content).hexdigest() == file.packed.sha256
+        assert len(content) == file.remote.num_bytes
+        assert hashlib.sha256(content).hexdigest() == file.remote.sha256

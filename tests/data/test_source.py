@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from smidgen.config import Data, TrainTestSplit
-from smidgen.data import describe, load
+from smidgen.data import load, open_dataset
 from smidgen.errors import ConfigError
 
 
@@ -13,7 +13,7 @@ def test_an_unknown_set_is_answered_with_the_known_ones() -> None:
     with pytest.raises(ConfigError, match="'minst'; it must be one of mnist, digits"):
         load(Data(name="minst"))
     with pytest.raises(ConfigError, match="'minst'; it must be one of mnist, digits"):
-        describe(Data(name="minst"))
+        open_dataset(Data(name="minst"))
 
 
 @pytest.mark.parametrize(
@@ -47,20 +47,20 @@ def test_too_large_a_validation_part_is_refused() -> None:
 
 
 def test_digits_need_no_folder(tmp_path: Path) -> None:
-    assert load(Data(name="digits"), folder=tmp_path / "nothing").name == "digits"
+    assert load(Data(name="digits"), data_dir=tmp_path / "nothing").name == "digits"
 
 
 def test_digits_are_as_described() -> None:
-    dataset, facts = load(Data(name="digits")), describe(Data(name="digits"))
+    dataset, facts = load(Data(name="digits")), open_dataset("digits").info
     assert dataset.image_shape == facts.image_shape
     assert len(dataset.classes) == facts.num_classes
 
 
 def test_mnist_is_the_published_set(mnist_folder: Path) -> None:
-    dataset = load(Data(name="mnist"), folder=mnist_folder)
+    dataset = load(Data(name="mnist"), data_dir=mnist_folder)
     assert dataset.validation is not None
-    assert dataset.image_shape == describe(Data(name="mnist")).image_shape
-    assert len(dataset.classes) == describe(Data(name="mnist")).num_classes
+    assert dataset.image_shape == open_dataset("mnist").info.image_shape
+    assert len(dataset.classes) == open_dataset("mnist").info.num_classes
     parts = (dataset.train, dataset.validation, dataset.test)
     assert [tuple(part.images.shape) for part in parts] == [
         (50_000, 1, 28, 28),
@@ -72,7 +72,7 @@ def test_mnist_is_the_published_set(mnist_folder: Path) -> None:
     # Known counts by class of the test set, and the known mean of the training images.
     counts = [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
     assert dataset.test.labels.bincount().tolist() == counts
-    whole = load(Data(name="mnist", validation=0), folder=mnist_folder)
+    whole = load(Data(name="mnist", validation=0), data_dir=mnist_folder)
     assert whole.validation is None
     assert len(whole.train) == 60_000
     assert whole.sha256 == dataset.sha256

@@ -42,12 +42,12 @@ def test_what_is_not_there_is_not_verified(capsys: pytest.CaptureFixture[str]) -
     assert smidgen("verify", "cifar-10") == 1
     assert "WRONG  " in capsys.readouterr().out
     assert smidgen("get", "cifar-10", "--data-dir", ".") == 2
-    assert "there is no CIFAR-10: it is to hold cifar-10-binary.tar.gz" in capsys.readouterr().err
+    assert "which does not hold CIFAR-10: cifar-10-binary.tar.gz" in capsys.readouterr().err
 
 
 def test_digits_need_no_files(capsys: pytest.CaptureFixture[str]) -> None:
     assert smidgen("get", "digits") == smidgen("verify", "digits") == 0
-    assert capsys.readouterr().out.count("comes with smidgen") == 2
+    assert capsys.readouterr().out.count("embedded in scikit-learn") == 2
 
 
 def test_show_counts_and_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -64,7 +64,7 @@ def test_show_counts_and_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str
 def test_show_takes_a_folder_in_colour(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     unparted(tmp_path)
     assert smidgen("show", "pets", "--out", "a.png", "--size", "12") == 0
-    assert "images: 12x12, in colour" in capsys.readouterr().out
+    assert "images: 12x12, color" in capsys.readouterr().out
     assert (tmp_path / "a.png").is_file()
     assert (tmp_path / "a-augmented.png").is_file()
 
@@ -75,16 +75,16 @@ def test_show_skips_bad_pictures_if_asked(
     parted(tmp_path)
     (tmp_path / "pets" / "train" / "cat" / "bad.png").write_bytes(b"no")
     assert smidgen("show", "pets") == 2
-    assert "cat/bad.png is no picture" in capsys.readouterr().err
+    assert "cat/bad.png is not an image" in capsys.readouterr().err
     assert smidgen("show", "pets", "--skip-bad") == 0
-    assert "note: 1 pictures were skipped. pets/train/cat/bad.png" in capsys.readouterr().out
+    assert "note: 1 images were skipped. pets/train/cat/bad.png" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("get", "minst"), "'minst' is no data set; there are mnist, digits"),
-        (("show", "minst"), "'minst' is no data set and no path"),
+        (("get", "minst"), "'minst' is not a data set; it must be one of mnist, digits"),
+        (("show", "minst"), "'minst' is neither a data set nor a path; data sets: mnist, digits"),
         (("show", "digits", "--out", "a.jpg"), "--out is a.jpg; it must end in .png"),
     ],
 )
