@@ -27,25 +27,25 @@ def command(tiny: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def seen(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """What a browser would have got from the live page after each epoch, and at its end."""
     states: list[dict[str, Any]] = []
-    note, close = LivePage.note, LivePage.close
+    on_epoch_end, close = LivePage.on_epoch_end, LivePage.close
 
     def look(page: LivePage) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", page._server.port, timeout=5)
+        connection = http.client.HTTPConnection("127.0.0.1", page._server.server_port, timeout=5)
         connection.request("GET", "/state.json")
         states.append(json.loads(connection.getresponse().read()))
         connection.close()
 
-    def note_and_look(page: LivePage, epoch: Any, seconds: float) -> None:
-        note(page, epoch, seconds)
+    def end_epoch_and_look(page: LivePage, *arguments: Any) -> None:
+        on_epoch_end(page, *arguments)
         look(page)
 
-    def close_unseen(page: LivePage, result: str) -> None:
-        page._asked = float("-inf")
-        states.append({"result": result})
-        close(page, result)
+    def close_without_waiting(page: LivePage) -> None:
+        page._last_request = float("-inf")
+        states.append({"result": page._state["result"]})
+        close(page)
 
-    monkeypatch.setattr(LivePage, "note", note_and_look)
-    monkeypatch.setattr(LivePage, "close", close_unseen)
+    monkeypatch.setattr(LivePage, "on_epoch_end", end_epoch_and_look)
+    monkeypatch.setattr(LivePage, "close", close_without_waiting)
     return states
 
 

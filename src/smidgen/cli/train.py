@@ -174,16 +174,16 @@ def _callbacks(given: argparse.Namespace, run_name: str) -> "Iterator[list[Callb
         ConfigError: a tracker's package is not installed.
     """
     from smidgen.cli.display import Display
-    from smidgen.cli.live import LiveCallback
+    from smidgen.report.live import LivePage
     from smidgen.training.tracking import make_trackers
 
     with ExitStack() as stack:
         callbacks = make_trackers(given.track)
         if given.live:
-            live = LiveCallback(run_name)
-            stack.callback(live.close)
-            print(f"live: {live.start()}", flush=True)
-            callbacks.append(live)
+            page = LivePage(run_name)
+            stack.callback(page.close)
+            print(f"live: {page.start()}", flush=True)
+            callbacks.append(page)
         yield [*callbacks, Display(quiet=given.quiet)]
 
 

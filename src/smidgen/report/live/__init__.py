@@ -1,4 +1,4 @@
-"""A page on this machine that shows a run's curves as they grow."""
+"""A page on this machine that shows the curves of a run while it trains."""
 
 from smidgen.report.live.page import LivePage
 

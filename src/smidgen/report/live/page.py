@@ -1,4 +1,4 @@
-"""What a run tells as it goes on, and the page that shows it."""
+"""The live page: a callback that serves the state of a run, and the page that shows it."""
 
 import base64
 import json
@@ -7,28 +7,37 @@ import re
 import threading
 import time
 from importlib import resources
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from smidgen._storage.digests import running_sha256
 from smidgen._storage.serialization import to_plain
-from smidgen.record import Epoch
-from smidgen.report.live.server import Answer, LoopbackServer
+from smidgen.callbacks import Callback, Progress, RunInfo
+from smidgen.record import Epoch, RunRecord
+from smidgen.report.live.server import LoopbackServer
 
-_LINGER = 2.5  # seconds that an open page is given to fetch the end: it asks every second
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from smidgen.training import TrainState
+
+_LINGER = 2.5  # seconds for an open page to fetch the result: it asks every second
 
 
-class LivePage:
-    """The curves of one run, in any browser on this machine, for as long as the run lasts.
+class LivePage(Callback):
+    """Shows the curves of a run, as long as it lasts, in any browser on this machine.
 
-    It may be told things from any thread. The page needs nothing from any other host.
+    The page needs nothing from any other host. Methods may be called from any thread.
     """
 
-    def __init__(self, port: int = 0) -> None:
+    def __init__(self, run_name: str = "", port: int = 0) -> None:
         """Take `port` of 127.0.0.1, or one that the system chooses.
 
+        `run_name` tells the runs of an experiment apart, such as "seed 0".
+
         Raises:
-            SmidgenError: the port cannot be had.
+            SmidgenError: the port is not available.
         """
+        self._run_name = run_name
         self._lock = threading.Lock()
         self._state: dict[str, Any] = {
             "name": "",
@@ -37,90 +46,95 @@ class LivePage:
             "epochs": [],
             "progress": None,
             "ended": False,
-            "result": "",
+            "result": "The run was interrupted, or stopped by an error.",
         }
-        self._asked = -math.inf  # when the page last fetched the state
-        self._told_end = threading.Event()
+        self._last_request = -math.inf
+        self._end_was_fetched = threading.Event()
         page = resources.files("smidgen.report.live").joinpath("page.html").read_bytes()
         self._server = LoopbackServer(
             {
-                "/": Answer("text/html; charset=utf-8", lambda: page, _policy(page)),
-                "/state.json": Answer("application/json", self._snapshot),
+                "/": ("text/html; charset=utf-8", lambda: page),
+                "/state.json": ("application/json", self._snapshot),
             },
+            _content_security_policy(page),
             port,
         )
 
     def start(self) -> str:
-        """Serve the page; its address."""
+        """Serve the page; return its address."""
         return self._server.start()
 
-    def describe(self, name: str, target: float | None, num_epochs: int) -> None:
-        """The run's name, the accuracy that is wanted, and the number of epochs to come."""
+    def close(self) -> None:
+        """Show that the run has ended; stop serving once an open page has fetched that."""
         with self._lock:
-            self._state |= {"name": name, "target": target, "num_epochs": num_epochs}
-
-    def progress(
-        self,
-        epoch: int,
-        batch: int,
-        num_batches: int,
-        loss: float,
-        accuracy: float,
-        images_per_second: float,
-    ) -> None:
-        """Where the run stands within an epoch, with loss and accuracy over it so far."""
-        now = {
-            "epoch": epoch,
-            "batch": batch,
-            "num_batches": num_batches,
-            "loss": loss,
-            "accuracy": accuracy,
-            "images_per_second": images_per_second,
-        }
-        with self._lock:
-            self._state["progress"] = now
-
-    def note(self, epoch: Epoch, seconds: float) -> None:
-        """An epoch that is over, and how long it took."""
-        with self._lock:
-            self._state["epochs"].append(to_plain(epoch) | {"seconds": seconds})
-
-    def close(self, result: str = "") -> None:
-        """Say how the run ended, and stop serving once an open page has fetched that."""
-        with self._lock:
-            self._state |= {"ended": True, "result": result}
-            watched = time.monotonic() - self._asked < _LINGER
-        if watched:
-            self._told_end.wait(_LINGER)
+            self._state["ended"] = True
+            page_is_open = time.monotonic() - self._last_request < _LINGER
+        if page_is_open:
+            self._end_was_fetched.wait(_LINGER)
         self._server.stop()
+
+    def on_train_start(self, run: RunInfo) -> None:
+        """Show the run's name, its target and the epochs from before an interruption."""
+        experiment = run.experiment
+        with self._lock:
+            self._state |= {
+                "name": ", ".join(filter(None, [experiment.name, self._run_name])),
+                "target": experiment.budget.min_accuracy,
+                "num_epochs": experiment.train.epochs,
+                "epochs": [_epoch(*completed) for completed in run.completed],
+            }
+
+    def on_progress(self, progress: Progress) -> None:
+        """Show the position within the epoch."""
+        with self._lock:
+            self._state["progress"] = to_plain(progress)
+
+    def on_epoch_end(
+        self, epoch: Epoch, seconds: float, capture: "Callable[[], TrainState]"
+    ) -> None:
+        """Add the epoch to the curves."""
+        with self._lock:
+            self._state["epochs"].append(_epoch(epoch, seconds))
+
+    def on_train_end(self, record: RunRecord | None) -> None:
+        """Show the verdict from now on, or that there is none."""
+        if record is not None:
+            with self._lock:
+                self._state["result"] = str(record.verdict)
 
     def _snapshot(self) -> bytes:
         with self._lock:
-            self._asked = time.monotonic()
+            self._last_request = time.monotonic()
             ended = self._state["ended"]
-            content = json.dumps(_finite(self._state), allow_nan=False).encode()
+            state = self._state if ended else self._state | {"result": ""}
+            content = json.dumps(_finite(state), allow_nan=False).encode()
         if ended:
-            self._told_end.set()
+            self._end_was_fetched.set()
         return content
 
 
+def _epoch(epoch: Epoch, seconds: float) -> dict[str, Any]:
+    return {**to_plain(epoch), "seconds": seconds}
+
+
 def _finite(value: Any) -> Any:
-    """The same with None for what JSON has no number for: a loss that ran away."""
+    """The same with None for numbers that JSON lacks, such as the loss of a diverged run."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
-    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
+    return [_finite(item) for item in value] if isinstance(value, list) else value
 
 
-def _policy(page: bytes) -> str:
-    """Only the page's own script and style run, and it may ask this server only."""
+def _content_security_policy(page: bytes) -> str:
+    """Allow the page's own script and style only, and requests to this server only."""
 
     def digest(element: bytes) -> str:
         (content,) = re.findall(rb"<%b>(.*?)</%b>" % (element, element), page, re.DOTALL)
         return base64.b64encode(running_sha256(content).digest()).decode()
 
     return (
+        "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
         f"script-src 'sha256-{digest(b'script')}'; style-src 'sha256-{digest(b'style')}'; "
         "connect-src 'self'; img-src data:"
     )
