@@ -21,10 +21,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from smidgen.startup import settle_threads
-
-settle_threads()
-
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812

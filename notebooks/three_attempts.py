@@ -24,9 +24,6 @@ if importlib.util.find_spec("smidgen") is None:
 
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "smidgen"], check=True)
 
-from smidgen.startup import settle_threads
-
-settle_threads()  # before anything loads torch: threads that wait sleep instead of spin
 
 # %% [markdown]
 # ## The budget

@@ -21,9 +21,6 @@ from smidgen.config import (
     Train,
 )
 from smidgen.record import RunRecord
-from smidgen.startup import settle_threads
-
-settle_threads()  # as the command does, before torch is loaded
 
 # These limit memory, fork and send signals, which takes a POSIX system.
 collect_ignore = (

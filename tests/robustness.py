@@ -30,15 +30,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from smidgen.startup import settle_threads
+import torch
 
-settle_threads()
-
-import torch  # noqa: E402
-
-from smidgen._storage.files import write_atomic  # noqa: E402
-from smidgen.cli import main as command  # noqa: E402
-from smidgen.config import (  # noqa: E402
+from smidgen._storage.files import write_atomic
+from smidgen.cli import main as command
+from smidgen.config import (
     Augment,
     Average,
     Budget,
@@ -49,11 +45,11 @@ from smidgen.config import (  # noqa: E402
     Schedule,
     Train,
 )
-from smidgen.errors import CheckpointError, RecordError  # noqa: E402
-from smidgen.record import DIAGNOSTICS, METRICS, PAGE, RECORD, WEIGHTS, read_record  # noqa: E402
-from smidgen.runs import checkpointer, run  # noqa: E402
-from smidgen.runs.load import restore  # noqa: E402
-from smidgen.training import load_checkpoint  # noqa: E402
+from smidgen.errors import CheckpointError, RecordError
+from smidgen.record import DIAGNOSTICS, METRICS, PAGE, RECORD, WEIGHTS, read_record
+from smidgen.runs import checkpointer, run
+from smidgen.runs.load import restore
+from smidgen.training import load_checkpoint
 
 EXPERIMENT = Experiment(
     name="robust",

@@ -188,7 +188,7 @@ def test_a_layer_that_is_never_called_spoils_no_report(
 
 
 def test_an_average_of_shared_weights_is_that_of_weights_of_their_own() -> None:
-    from smidgen.training.averaging import Ema
+    from smidgen.training.averaging import EMA
 
     class Pair(nn.Module):
         def __init__(self, shared: bool) -> None:
@@ -200,7 +200,7 @@ def test_an_average_of_shared_weights_is_that_of_weights_of_their_own() -> None:
     for shared in (False, True):
         net = Pair(shared)
         nn.init.constant_(net.one.weight, 1.0)
-        average = Ema(net, 0.5)
+        average = EMA(net, 0.5)
         nn.init.constant_(net.one.weight, 2.0)
         for _ in range(3):
             average.update()

@@ -11,6 +11,7 @@ smidgen.Budget(max_params=8_000).check(my_network).passed
 """
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 from smidgen._version import __version__
@@ -45,6 +46,11 @@ if TYPE_CHECKING:
     from smidgen.runs.run import RunResult as RunResult
     from smidgen.runs.train import resume as resume
     from smidgen.runs.train import train as train
+
+# Threads that wait for others sleep instead of spinning. torch reads this when it is loaded. Two
+# spinning threads on two cores are 5 to 8 times slower beside one other busy process
+# (docs/decisions/2026-11-21-waiting-threads.md).
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 # Imported on first use, so that `import smidgen` and `smidgen --help` stay fast.
 _EXPORTS = {

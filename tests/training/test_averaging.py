@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from smidgen.training.averaging import Ema
+from smidgen.training.averaging import EMA
 
 
 def network() -> nn.Sequential:
@@ -32,7 +32,7 @@ def test_during_the_warm_up_the_weights_are_binomial() -> None:
     This is what the products of (1 + t) / (10 + t) telescope to.
     """
     live, n = network(), 30
-    average = Ema(live, 0.9999)  # out of reach: 31 / 40 is the most that 30 steps come to
+    average = EMA(live, 0.9999)  # out of reach: 31 / 40 is the most that 30 steps come to
     states = [copy.deepcopy(live.state_dict())]
     for step in range(1, n + 1):
         states.append(change(live, step))
@@ -50,7 +50,7 @@ def test_during_the_warm_up_the_weights_are_binomial() -> None:
 
 def test_equals_the_average_of_torch_where_the_warm_up_is_over_at_once() -> None:
     live, decay = network(), 0.15  # less than 2 / 11, the share of the first step
-    average = Ema(live, decay)
+    average = EMA(live, decay)
     mean = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
     oracle = AveragedModel(live, multi_avg_fn=mean, use_buffers=True)
     oracle.update_parameters(live)  # the first call copies
@@ -69,7 +69,7 @@ def test_equals_the_average_of_torch_where_the_warm_up_is_over_at_once() -> None
 @pytest.mark.parametrize(("decay", "steps"), [(0.5, 8), (0.9, 80)])
 def test_after_the_warm_up_each_step_keeps_a_share_of_decay(decay: float, steps: int) -> None:
     live = network()
-    average = Ema(live, decay)
+    average = EMA(live, decay)
     for _ in range(steps):
         average.update()
     with torch.no_grad():
@@ -84,7 +84,7 @@ def test_after_the_warm_up_each_step_keeps_a_share_of_decay(decay: float, steps:
 def test_the_average_is_a_network_of_its_own() -> None:
     live = network()
     before = copy.deepcopy(live.state_dict())
-    average = Ema(live, 0.9)
+    average = EMA(live, 0.9)
     change(live, 5)
     for name, tensor in average.network.state_dict().items():
         assert torch.equal(tensor, before[name])

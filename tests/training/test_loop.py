@@ -328,6 +328,26 @@ def test_a_batch_too_small_for_batch_norm_is_a_model_error(digits: Dataset) -> N
         learn(digits, replace(PLAIN, batch_size=1), images=4, network=network)
 
 
+@pytest.mark.parametrize(
+    "error", [RuntimeError("a kernel's bug"), torch.OutOfMemoryError("CUDA out of memory")]
+)
+def test_a_bug_or_a_lack_of_memory_keeps_its_type(digits: Dataset, error: Exception) -> None:
+    def forward(images: Tensor) -> Tensor:
+        raise error
+
+    loader = TrainLoader(
+        split=digits.train,
+        batch_size=32,
+        augment=Augment(),
+        mean=digits.mean,
+        std=digits.std,
+        seed=0,
+    )
+    with pytest.raises(type(error)) as raised:
+        train(small(), loader, PLAIN, forward=forward)
+    assert raised.value is error
+
+
 if TYPE_CHECKING:
 
     def _no_test_part_is_learnt_from(data: Dataset, network: nn.Module) -> None:

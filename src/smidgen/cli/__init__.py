@@ -30,12 +30,10 @@ from smidgen.cli.arguments import (
 )
 from smidgen.cli.flags import Parser, add_experiment_flags, normalized
 from smidgen.errors import Interrupted, SmidgenError
-from smidgen.startup import settle_threads
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit status."""
-    settle_threads()
     with contextlib.suppress(ValueError):  # not in the main thread, which alone gets signals
         signal.signal(signal.SIGTERM, _terminate)
     try:

@@ -1,4 +1,4 @@
-"""A running average of a network's weights."""
+"""Exponential moving average of a network's weights."""
 
 import copy
 
@@ -6,11 +6,11 @@ import torch
 from torch import nn
 
 
-class Ema:
-    """An exponential moving average of parameters and buffers, as a network of its own.
+class EMA:
+    """An exponential moving average of parameters and buffers, as a separate network.
 
-    After step t (from 1) the average keeps min(decay, (1 + t) / (10 + t)) of itself, so that a
-    short run is not held back by its first weights. Buffers of integers are copied.
+    After step t (from 1) the average keeps min(decay, (1 + t) / (10 + t)) of itself, so that the
+    initial weights do not dominate a short run. Integer buffers are copied.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
@@ -18,14 +18,14 @@ class Ema:
         self.decay = decay
         self.steps = 0
         averaged, live = (n.state_dict(keep_vars=True).values() for n in (self.network, network))
-        # What is shared between modules is there once, so that no step counts twice for it.
+        # Tensors that modules share appear once, so that a step does not average them twice.
         pairs = {id(a): (a, b) for a, b in zip(averaged, live, strict=True)}.values()
         self._floats = [(a, b) for a, b in pairs if a.is_floating_point()]
         self._others = [(a, b) for a, b in pairs if not a.is_floating_point()]
 
     @torch.no_grad()
     def update(self) -> None:
-        """Take in the network's weights as they are now."""
+        """Average the network's current weights in."""
         self.steps += 1
         keep = min(self.decay, (1 + self.steps) / (10 + self.steps))
         averaged, live = [a for a, _ in self._floats], [b for _, b in self._floats]

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from smidgen.config import Train
 from smidgen.errors import CheckpointError, ModelError
-from smidgen.training.averaging import Ema
+from smidgen.training.averaging import EMA
 from smidgen.training.optimizers import build_optimizer
 
 
@@ -22,7 +22,7 @@ class TrainStep:
         self.network = network
         self.optimizer = build_optimizer(network, settings.optimizer)
         ema = settings.average.name == "ema"
-        self.average = Ema(network, settings.average.decay) if ema else None
+        self.average = EMA(network, settings.average.decay) if ema else None
         self._forward = forward or network
         self._smoothing = settings.label_smoothing
 
