@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import pytest
 from PIL import Image
 
-from smidgen._storage.files import held
+from smidgen._storage.locks import locked
 from smidgen.callbacks import Callback, RunInfo
 from smidgen.cli import main
 from smidgen.config import (
@@ -690,7 +690,7 @@ def test_a_run_that_another_process_is_at_work_on_is_refused(
     stopped: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = {path: path.read_bytes() for path in stopped.iterdir()}
-    with held(stopped):
+    with locked(stopped):
         with pytest.raises(BusyError, match="is in use: another process is at work on it"):
             resume(stopped)
         assert main(["train", "--resume", str(stopped)]) == 2
@@ -728,7 +728,7 @@ def test_a_stopped_run_is_found_by_its_experiment_and_seed(
     assert find_interrupted(experiment, replace(where, seed=1)) is None
     assert find_interrupted(experiment, replace(where, out=tmp_path / "none")) is None
     assert find_interrupted(replace(experiment, budget=tiny.budget), where) is None
-    with held(stopped):
+    with locked(stopped):
         assert find_interrupted(experiment, where) is None
     for path in stopped.glob("*.checkpoint"):
         path.unlink()

@@ -1,60 +1,99 @@
-"""Files and folders that are there whole or not at all, and that one process holds at a time."""
+"""Files that are written completely or not at all, and the folders that hold them."""
 
-import errno
 import os
-import shutil
+import stat
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from smidgen.errors import BusyError, ConfigError, SmidgenError
+from smidgen.errors import ConfigError, SmidgenError
 
-if sys.platform != "win32":
-    import fcntl
+_BINARY = getattr(os, "O_BINARY", 0)  # without it, Windows changes line ends
 
 
-def write_atomic(path: Path, content: bytes | str, keep: Path | None = None) -> None:
-    """Write `content` to `path` so that a reader sees the old file or the new one, never a part.
+def write_atomic(path: Path, content: bytes | str, previous: Path | None = None) -> None:
+    """Write `content` to `path` so that readers see the old file or the new one, never a mixture.
 
-    The bytes go to a temporary name in the same folder, are flushed to the disk and renamed, and
-    the rename is flushed too. When that fails (no space, no permission), the temporary file is
-    removed. The file that was at `path` is then at `keep`, where that is given.
+    The bytes go to a temporary file in the same folder, are flushed to the disk, and the file is
+    renamed. It has the mode of the file that it replaces; a new one has the mode that the umask
+    leaves. The old file is moved to `previous`, if given.
 
     Raises:
-        SmidgenError: the file cannot be written; says why.
+        SmidgenError: the file cannot be written; the message says why, and the old one is still
+            there, under either name.
     """
     data = content.encode() if isinstance(content, str) else content
-    temporary = None
+    temporary = path.with_name(f".{path.name}.{os.urandom(6).hex()}.part")
     try:
-        handle, temporary = tempfile.mkstemp(".part", f".{path.name}.", path.parent)
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY, 0o666)
         try:
             _write_all(handle, data)
-            os.fchmod(handle, 0o644)  # mkstemp made it private
             os.fsync(handle)
         finally:
             os.close(handle)
-        if keep is not None and path.exists():
-            os.replace(path, keep)  # noqa: PTH105
+        if path.exists():
+            temporary.chmod(stat.S_IMODE(path.stat().st_mode))
+            if previous is not None:
+                os.replace(path, previous)  # noqa: PTH105
         os.replace(temporary, path)  # noqa: PTH105
-        temporary = None
-        _sync_folder(path.parent)
+        flush_names(path.parent)
     except OSError as error:
         raise SmidgenError(f"{path} cannot be written: {error.strerror}.") from error
     finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
+
+
+def append_line(path: Path, line: str) -> None:
+    """Append `line`, which ends in a newline, to the file at `path`, and flush it to the disk.
+
+    Raises:
+        SmidgenError: the file cannot be written; the message says why.
+    """
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | _BINARY, 0o666)
+        try:
+            _write_all(handle, line.encode())
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        raise SmidgenError(f"{path} cannot be written: {error.strerror}.") from error
 
 
 def _write_all(handle: int, data: bytes) -> None:
-    left = memoryview(data)
-    while left:
-        left = left[os.write(handle, left) :]
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(handle, rest) :]
 
 
-def _sync_folder(folder: Path) -> None:
-    """Flush the names in `folder`; a system that cannot open a folder does so by itself."""
+def read_text(path: Path) -> str:
+    """Read a text file, line ends unchanged.
+
+    Raises:
+        ConfigError: the file cannot be read or is not UTF-8.
+    """
+    try:
+        return path.read_bytes().decode("utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path} is not text in UTF-8.") from None
+
+
+def make_folder(folder: Path) -> Path:
+    """Make `folder`, and its parents, unless it exists; return it.
+
+    Raises:
+        SmidgenError: the folder cannot be made; the message says why.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SmidgenError(f"{folder} cannot be made: {error.strerror}.") from error
+    return folder
+
+
+def flush_names(folder: Path) -> None:
+    """Flush the names in `folder` to the disk; Windows does so by itself."""
     if sys.platform == "win32":
         return
     handle = os.open(folder, os.O_RDONLY)
@@ -65,129 +104,9 @@ def _sync_folder(folder: Path) -> None:
 
 
 def remove_partial_files(folder: Path) -> None:
-    """Remove what a process that was killed while it wrote has left in `folder` and below.
+    """Remove the temporary files that killed processes left in `folder` and below.
 
-    Nobody else may be writing there.
+    No other process may be writing there.
     """
     for path in folder.rglob(".*.part"):
         path.unlink(missing_ok=True)
-
-
-@contextmanager
-def held(folder: Path, wait: bool = False) -> Iterator[bool]:
-    """Keep other processes from holding `folder`; one that dies lets go of it. Whether that works.
-
-    Where the system or the file system has no such locks, nothing is kept from anyone.
-
-    Raises:
-        BusyError: another process holds it, and this one is not to wait.
-        SmidgenError: it cannot be opened.
-    """
-    if sys.platform == "win32":
-        yield False
-        return
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError as error:
-        raise SmidgenError(f"{folder} cannot be opened: {error.strerror}.") from None
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            works = True
-        except BlockingIOError:
-            raise BusyError(
-                f"{folder} is in use: another process is at work on it; wait for it, or stop it."
-            ) from None
-        except OSError:  # a network's file system without locks
-            works = False
-        yield works
-    finally:
-        os.close(handle)
-
-
-def ensure_folder(folder: Path) -> Path:
-    """`folder`, made with its parents if it was not there.
-
-    Raises:
-        SmidgenError: it cannot be made; says why.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SmidgenError(f"{folder} cannot be made: {error.strerror}.") from error
-    return folder
-
-
-@contextmanager
-def new_folder(parent: Path, name: str, fill: Callable[[Path], None]) -> Iterator[Path]:
-    """`parent/name`, or `parent/name-2`, `-3`, ..., the first that is not there: made, and held.
-
-    It has its name only once `fill` has filled it; until then it is hidden, and the next such
-    folder removes what is left of one whose process was killed.
-
-    Raises:
-        SmidgenError: it cannot be made; says why. Or what `fill` raises; nothing is left then.
-    """
-    with ExitStack() as stack:
-        with held(ensure_folder(parent), wait=True) as alone:
-            for stale in parent.glob(".*.part") if alone else ():
-                shutil.rmtree(stale, ignore_errors=True)
-            try:
-                hidden = Path(tempfile.mkdtemp(".part", f".{name}.", parent))
-            except OSError as error:
-                raise SmidgenError(f"{parent / name} cannot be made: {error.strerror}.") from error
-            try:
-                hidden.chmod(0o755)  # mkdtemp made it private
-                fill(hidden)
-                stack.enter_context(held(hidden))
-                folder = _take_name(hidden, parent, name)
-            except BaseException:
-                shutil.rmtree(hidden, ignore_errors=True)
-                raise
-        yield folder
-
-
-def _take_name(hidden: Path, parent: Path, name: str) -> Path:
-    number = 1
-    while True:
-        folder = parent / (name if number == 1 else f"{name}-{number}")
-        try:
-            if not folder.exists():  # an empty folder would be replaced
-                hidden.rename(folder)
-                _sync_folder(parent)
-                return folder
-        except OSError as error:
-            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
-                raise SmidgenError(f"{folder} cannot be made: {error.strerror}.") from error
-        number += 1
-
-
-def read_page(path: Path) -> str:
-    """The text of a page that a person wrote, with its own line ends.
-
-    Raises:
-        ConfigError: it cannot be read, or is no text in UTF-8.
-    """
-    try:
-        return path.read_bytes().decode("utf-8")
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}.") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path} is not a text in UTF-8.") from None
-
-
-def append_line(path: Path, line: str) -> None:
-    """Append `line`, which ends in a newline, to `path`, and flush it to the disk.
-
-    Raises:
-        SmidgenError: the file cannot be written; says why.
-    """
-    try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        try:
-            _write_all(handle, line.encode())
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-    except OSError as error:
-        raise SmidgenError(f"{path} cannot be written: {error.strerror}.") from error

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from smidgen._storage.files import read_page
+from smidgen._storage.files import read_text
 
 
 def add(commands: Any) -> None:
@@ -62,7 +62,7 @@ def _readme(given: argparse.Namespace) -> int:
 def _audit(given: argparse.Namespace) -> int:
     from smidgen.report.audit import audit
 
-    text = read_page(given.file)
+    text = read_text(given.file)
     findings = audit(text.replace("\r\n", "\n").replace("\r", "\n"))
     for finding in findings:
         print(f"{given.file}, {finding}")

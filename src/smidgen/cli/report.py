@@ -19,15 +19,15 @@ def add(commands: Any) -> None:
 
 
 def _report(given: argparse.Namespace) -> int:
-    from smidgen._storage.files import ensure_folder
+    from smidgen._storage.files import make_folder
     from smidgen.report import read_run, write_comparison, write_report
 
     runs = [read_run(folder) for folder in given.runs]
     if len(runs) == 1:
-        out = ensure_folder(given.out or runs[0].folder)
+        out = make_folder(given.out or runs[0].folder)
         page = write_report(runs[0], out)
     else:
-        out = ensure_folder(given.out or Path("comparison"))
+        out = make_folder(given.out or Path("comparison"))
         page = write_comparison(runs, out)
     for run in runs:
         for sentence in run.missing:

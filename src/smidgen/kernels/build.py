@@ -14,7 +14,7 @@ from pathlib import Path
 
 from smidgen._storage.cache import cache_folder
 from smidgen._storage.digests import sha256_of
-from smidgen._storage.files import ensure_folder, write_atomic
+from smidgen._storage.files import make_folder, write_atomic
 from smidgen.errors import SmidgenError
 from smidgen.kernels.lowering import Unsupported
 
@@ -113,7 +113,7 @@ def _run(command: list[str], deadline: float) -> bytes:
 def _own_folder() -> Path:
     """A folder that only the user can write to: what lies in it is run."""
     folder = cache_folder("lanes")
-    ensure_folder(folder.parent)
+    make_folder(folder.parent)
     folder.mkdir(mode=0o700, exist_ok=True)
     folder.chmod(0o700)  # raises where it is another's
     return folder

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import jinja2
 
-from smidgen._storage.files import ensure_folder, write_atomic
+from smidgen._storage.files import make_folder, write_atomic
 from smidgen.formatting import markdown_table
 from smidgen.record import PAGE
 from smidgen.report.style import as_png, as_svg, is_wide
@@ -63,7 +63,7 @@ def write_page(template: str, context: dict[str, Any], plots: Sequence[Plot], ou
     Raises:
         SmidgenError: a file cannot be written.
     """
-    figures = ensure_folder(out / "figures")
+    figures = make_folder(out / "figures")
     for plot in plots:
         write_atomic(figures / f"{plot.name}.png", as_png(plot.figure))
     page = out / PAGE

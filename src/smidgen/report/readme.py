@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 
-from smidgen._storage.files import read_page, write_atomic
+from smidgen._storage.files import read_text, write_atomic
 from smidgen.errors import ConfigError, RecordError
 from smidgen.formatting import capitalized, markdown_table, percent, seconds
 from smidgen.record import RECORD, RunRecord, Times, read_record, read_times
@@ -47,7 +47,7 @@ def update(path: Path) -> bool:
         ConfigError: it cannot be read, or a mark makes no sense; names file and line.
         RecordError: a record is missing or damaged; names file, line and record.
     """
-    old = read_page(path)
+    old = read_text(path)
     new = _filled(path, old)
     if new != old:
         write_atomic(path.resolve(), new)
@@ -56,7 +56,7 @@ def update(path: Path) -> bool:
 
 def is_stale(path: Path) -> bool:
     """Whether `update` would change the README at `path`; raises as it does."""
-    old = read_page(path)
+    old = read_text(path)
     return _filled(path, old) != old
 
 

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from smidgen._storage.digests import sha256_of
-from smidgen._storage.files import ensure_folder, write_atomic
+from smidgen._storage.files import make_folder, write_atomic
 from smidgen._storage.user_code import source_files
 from smidgen.config import (
     Experiment,
@@ -19,7 +19,7 @@ def save_experiment(experiment: Experiment, folder: Path) -> None:
     """Write experiment.toml and copies of the module's source files into `folder`."""
     if (file := experiment.model.file) is not None:
         for path in source_files(file):
-            ensure_folder((folder / path).parent)
+            make_folder((folder / path).parent)
             write_atomic(folder / path, (file.parent / path).read_bytes())
     write_atomic(folder / EXPERIMENT, experiment.with_bare_files().to_toml())
 

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from smidgen import kernels
 from smidgen._storage.digests import sha256_of
-from smidgen._storage.files import held, new_folder, remove_partial_files, write_atomic
+from smidgen._storage.files import remove_partial_files, write_atomic
+from smidgen._storage.locks import locked, new_run_folder
 from smidgen._storage.tensors import pack_tensors
 from smidgen.budget import Verdict
 from smidgen.callbacks import Callback, CallbackList, RunInfo
@@ -140,7 +141,7 @@ def run(
             save_experiment(experiment, folder)
             save_checkpoint(folder, checkpoint, {})
 
-        with new_folder(
+        with new_run_folder(
             Path(options.out) / experiment.name, f"seed-{options.seed}", fill
         ) as folder:
             task = _Task(folder, checkpoint, {}, prepared, options.checkpoint_seconds, clock)
@@ -169,7 +170,7 @@ def resume(
         Interrupted, SmidgenError: as run.
     """
     clock = time.perf_counter()
-    with held(folder):
+    with locked(folder):
         remove_partial_files(folder)
         if (folder / RECORD).exists():
             remove_checkpoints(folder)
@@ -225,7 +226,7 @@ def find_interrupted(experiment: Experiment, options: RunOptions) -> Path | None
     """Folder of an interrupted run of `experiment` with these options, if there is one."""
     for folder in sorted((Path(options.out) / experiment.name).glob(f"seed-{options.seed}*")):
         try:
-            with held(folder):
+            with locked(folder):
                 checkpoint, _, _ = load_checkpoint(folder)
         except (CheckpointError, BusyError):
             continue

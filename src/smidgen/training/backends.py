@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from smidgen._storage.cache import cache_folder
 from smidgen._storage.digests import sha256_of
-from smidgen._storage.files import ensure_folder, write_atomic
+from smidgen._storage.files import make_folder, write_atomic
 from smidgen._storage.serialization import from_plain, to_plain
 from smidgen._version import __version__
 from smidgen.config import Train
@@ -200,5 +200,5 @@ def _remembered(key: str) -> Backend | None:
 def _remember(key: str, backend: Backend) -> None:
     """Keep the choice; where there is no place for it, it is measured again next time."""
     with contextlib.suppress(SmidgenError):
-        folder = ensure_folder(cache_folder("backends"))
+        folder = make_folder(cache_folder("backends"))
         write_atomic(folder / f"{key}.json", json.dumps(to_plain(backend)) + "\n")

@@ -70,7 +70,9 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, tensors: dict[str, Ten
     header = {"checkpoint": json.dumps(to_plain(checkpoint), allow_nan=False)}
     body = pack_tensors(tensors, header)
     write_atomic(
-        folder / CHECKPOINT, _HEAD + sha256_of(body).encode() + b"\n" + body, keep=folder / PREVIOUS
+        folder / CHECKPOINT,
+        _HEAD + sha256_of(body).encode() + b"\n" + body,
+        previous=folder / PREVIOUS,
     )
 
 

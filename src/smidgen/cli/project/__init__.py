@@ -8,7 +8,7 @@ import string
 from importlib import resources
 from pathlib import Path
 
-from smidgen._storage.files import ensure_folder, write_atomic
+from smidgen._storage.files import make_folder, write_atomic
 from smidgen.config import Experiment
 from smidgen.errors import ConfigError
 
@@ -47,7 +47,7 @@ def write_project(folder: Path, name: str, action: str = ACTION) -> tuple[Path, 
                 "folder."
             )
     for path, text in contents.items():
-        ensure_folder(path.parent)
+        make_folder(path.parent)
         write_atomic(path, text)
     return tuple(contents)
 

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from torch import Tensor, from_numpy
 
 from smidgen._storage.digests import sha256_of
-from smidgen._storage.files import ensure_folder, held, remove_partial_files, write_atomic
+from smidgen._storage.files import make_folder, remove_partial_files, write_atomic
+from smidgen._storage.locks import locked
 from smidgen._storage.serialization import from_plain, to_plain
 from smidgen.data.datasets import channel_statistics, sha256_of_tensors
 from smidgen.data.images import Shape
@@ -115,7 +116,7 @@ def write_cache(
             image; the folder cannot be written to.
     """
     try:
-        with held(ensure_folder(folder), wait=True) as exclusive:
+        with locked(make_folder(folder), wait=True) as exclusive:
             cached = read_cache(folder, files_sha256)
             if cached is None:
                 if exclusive:

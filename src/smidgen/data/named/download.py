@@ -16,7 +16,8 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 from smidgen._storage.digests import sha256_of_file
-from smidgen._storage.files import ensure_folder, held
+from smidgen._storage.files import make_folder
+from smidgen._storage.locks import locked
 from smidgen._storage.progress import progress_bar
 from smidgen.errors import DataError, UnavailableError
 
@@ -57,7 +58,7 @@ def download(
     """
     ordered, hosts = list(mirrors), []
     try:
-        with held(ensure_folder(folder), wait=True):
+        with locked(make_folder(folder), wait=True):
             for file in files:
                 if (folder / file.name).exists():  # another process was faster
                     continue
