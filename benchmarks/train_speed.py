@@ -30,7 +30,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from smidgen.config import Augment, Average, Optimizer, Train
 from smidgen.data import TrainLoader, TrainSplit
-from smidgen.kernels import prepare
+from smidgen.kernels import prepare_batch
 from smidgen.models.chain import build_chain
 from smidgen.models.reference import REFERENCE
 from smidgen.profiling import profile
@@ -112,7 +112,9 @@ def own(name: str, backend: str, half: bool) -> Callable[[], None]:
         mean=(MEAN,),
         std=(STD,),
         seed=0,
-        prepare=partial(prepare, threads=torch.get_num_threads()) if backend == "native" else None,
+        prepare=partial(prepare_batch, threads=torch.get_num_threads())
+        if backend == "native"
+        else None,
     )
     fed = (batch for epoch in itertools.count(1) for batch in batches.epoch(epoch))
     return lambda: learner.step(*next(fed), 0.01) and None

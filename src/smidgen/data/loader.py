@@ -16,7 +16,7 @@ from smidgen.seeds import generator
 
 
 class PrepareBatch(Protocol):
-    """A backend's way to select, sample and normalize images in one go: smidgen.kernels.prepare."""
+    """How a backend selects, samples and normalizes images in one go: kernels.prepare_batch."""
 
     def __call__(
         self,

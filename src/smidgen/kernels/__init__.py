@@ -1,11 +1,18 @@
-"""Training steps and batches by kernels of smidgen's own, compiled where they run (docs/lanes.md).
+"""Native training kernels: C++ that is compiled on the machine it runs on (docs/kernels.md).
 
-They serve networks that are a chain of known layers, on a CPU with a C++ compiler; `Unsupported`
-says why not, and torch does the work then.
+They train chains of common layers on a CPU. `Unsupported` says why they cannot; then torch trains.
 """
 
-from smidgen.kernels.autograd import CompiledNetwork, compile_network
-from smidgen.kernels.images import prepare
+from smidgen.kernels.autograd import NativeNetwork
+from smidgen.kernels.build import build_identity
+from smidgen.kernels.images import prepare_batch
 from smidgen.kernels.lowering import Unsupported
+from smidgen.kernels.self_test import build_native_network
 
-__all__ = ["CompiledNetwork", "Unsupported", "compile_network", "prepare"]
+__all__ = [
+    "NativeNetwork",
+    "Unsupported",
+    "build_identity",
+    "build_native_network",
+    "prepare_batch",
+]

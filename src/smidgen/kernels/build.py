@@ -1,19 +1,22 @@
-"""The kernels' source, compiled once for the processor at hand and kept in the user's cache."""
+"""Compiles the kernels once for this machine's processor, and caches the library."""
 
 import ctypes
 import functools
 import os
+import platform
 import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from smidgen._storage.cache import cache_folder
-from smidgen._storage.digests import sha256_of
+from smidgen._storage.digests import sha256_of, sha256_of_file
 from smidgen._storage.files import make_folder, write_atomic
 from smidgen.errors import SmidgenError
 from smidgen.kernels.lowering import Unsupported
@@ -21,104 +24,192 @@ from smidgen.kernels.lowering import Unsupported
 _SOURCES = Path(__file__).parent / "csrc"
 _FLAGS = (
     *("-std=c++17", "-O3", "-shared", "-fPIC"),
-    # Neither errno nor exception flags are looked at; without them, more loops become vectors.
+    # More loops become vectors without errno and floating-point traps, which nothing reads.
     *("-fno-math-errno", "-fno-trapping-math"),
 )
-_TARGETS = (  # not every compiler has OpenMP, and Clang on ARM learnt -march=native late
+_TARGETS = (  # not every compiler has OpenMP; older Clang on ARM does not know -march=native
     ("-march=native", "-fopenmp"),
     ("-march=native",),
     ("-mcpu=native", "-fopenmp"),
     ("-mcpu=native",),
 )
-_MOST_SECONDS = 120.0
+_TIMEOUT_SECONDS = 120.0
+NO_COMPILER = "there is no C++ compiler (c++, g++ or clang++, or one named by CXX)"
+
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """The compiled kernels."""
+
+    functions: ctypes.CDLL
+    sha256: str
+    """Of the library's file."""
+    compiler: str
+    """What made it: the first line of the compiler's --version."""
 
 
 @functools.cache
-def library(source: str, extra: tuple[str, ...] = ()) -> ctypes.CDLL:
-    """The functions of `source`, compiled with `extra` flags as well.
+def load_library(flags: tuple[str, ...] = ()) -> Library:
+    """Load the kernels, compiled with additional compiler `flags`; compile them if necessary.
 
-    The file's name has the hash of all that it was made from (sources, flags, and what the compiler
-    says of itself and of this processor), and that of its own bytes, which is checked before it is
-    loaded: one that is damaged is made again, one of another machine is not taken.
+    The library's file name contains a hash of sources, flags, compiler and processor, and the hash
+    of its own bytes, which is checked before loading. If no compiler succeeds, that is remembered
+    until sources, compilers or processor change or the file that the message names is deleted.
 
     Raises:
-        Unsupported: there is no compiler, none of them compiles it in two minutes, or the result
-            cannot be kept or loaded.
+        Unsupported: there is no compiler, it fails or takes more than two minutes, or the library
+            cannot be stored or loaded.
     """
     if sys.platform == "win32":
         raise Unsupported("the kernels have not been tried on Windows")
     try:
-        folder = _own_folder()
-        deadline, last = time.monotonic() + _MOST_SECONDS, ""
-        for compiler in _compilers():
-            for target in _TARGETS:
-                command = [*compiler, *_FLAGS, *target, *extra]
-                try:
-                    path = _compiled(command, source, folder, deadline)
-                except subprocess.CalledProcessError as error:
-                    last = f"{compiler[0]} fails: {_first_line(error.stderr)}"
-                    continue
-                except subprocess.TimeoutExpired:
-                    raise Unsupported(f"{compiler[0]} takes more than two minutes") from None
-                try:
-                    return ctypes.CDLL(str(path))
-                except OSError as error:  # OpenMP's own library is not there, perhaps
-                    last = f"what {compiler[0]} makes cannot be loaded: {error}"
+        folder, compilers = _private_folder(), _compilers()
+        if not compilers:
+            raise Unsupported(NO_COMPILER)
+        failure = folder / f"failed-{_failure_key(compilers, flags)}.txt"
+        if failure.exists():
+            reason = failure.read_text(errors="replace")
+            raise Unsupported(f"{reason} (when last tried; delete {failure} to try again)")
+        try:
+            return _first_that_works(compilers, flags, folder)
+        except Unsupported as reason:
+            write_atomic(failure, str(reason))
+            raise
     except (OSError, SmidgenError, ValueError) as error:
-        raise Unsupported(f"the kernels cannot be made: {error}") from None
-    raise Unsupported(last or "there is no C++ compiler (c++, g++ or clang++, or one in CXX)")
+        raise Unsupported(f"the kernels cannot be built: {error}") from None
 
 
-def _compilers() -> Iterator[list[str]]:
-    """The commands of those that are there, the person's own first."""
-    own = shlex.split(os.environ.get("CXX", ""))
-    for command in ([own] if own else []) + [["c++"], ["g++"], ["clang++"]]:
-        if shutil.which(command[0]):
-            yield command
+def build_identity() -> tuple[str, str] | None:
+    """SHA-256 of the compiled kernels and the compiler that made them; None if there are none."""
+    try:
+        library = load_library()
+    except Unsupported:
+        return None
+    return library.sha256, library.compiler
 
 
-def _compiled(command: list[str], source: str, folder: Path, deadline: float) -> Path:
-    """The library that `command` makes, made by this call unless it is there."""
-    key = _key(command, deadline)
-    for path in folder.glob(f"{Path(source).stem}-{key}-*.so"):
-        if path.stem.endswith(sha256_of(path.read_bytes())):
+def processor_name() -> str:
+    """The processor's name and its number of cores."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    except OSError:
+        names = []
+    name = names[0] if names else platform.processor() or platform.machine()
+    return f"{name}, {os.cpu_count()} cores"
+
+
+def _compilers() -> list[list[str]]:
+    """The commands of the compilers that are installed, with absolute paths; CXX comes first."""
+    commands = [shlex.split(os.environ.get("CXX", "")), ["c++"], ["g++"], ["clang++"]]
+    return [
+        [str(Path(path).absolute()), *command[1:]]
+        for command in commands
+        if command and (path := shutil.which(command[0]))
+    ]
+
+
+def _first_that_works(
+    compilers: Sequence[list[str]], flags: tuple[str, ...], folder: Path
+) -> Library:
+    deadline, reason = time.monotonic() + _TIMEOUT_SECONDS, ""
+    for compiler in compilers:
+        for target in _TARGETS:
+            try:
+                path = _compiled([*compiler, *_FLAGS, *target, *flags], folder, deadline)
+                version = _run([*compiler, "--version"], deadline).decode(errors="replace")
+                identity = version.partition("\n")[0].strip()
+                return Library(ctypes.CDLL(str(path)), path.stem.rpartition("-")[2], identity)
+            except subprocess.CalledProcessError as error:
+                reason = f"{compiler[0]} fails: {_first_error(error.stderr)}"
+            except subprocess.TimeoutExpired:
+                raise Unsupported(f"{compiler[0]} takes more than two minutes") from None
+            except OSError as error:  # for instance, OpenMP's own library is missing
+                reason = f"the library made by {compiler[0]} cannot be loaded: {error}"
+    raise Unsupported(reason)
+
+
+def _compiled(command: list[str], folder: Path, deadline: float) -> Path:
+    """The library that `command` makes: from the cache, or compiled now."""
+    # The predefined macros name the compiler's version and, with -march=native, the processor.
+    macros = _run([*command, "-dM", "-E", "-x", "c++", os.devnull], deadline)
+    key = sha256_of(*_source_bytes(), repr(command), macros)[:16]
+    for path in folder.glob(f"kernels-{key}-*.so"):
+        if path.stem.endswith(sha256_of_file(path)):
             return path
-        path.unlink(missing_ok=True)  # damaged: its bytes are not those that its name says
+        path.unlink(missing_ok=True)  # damaged
     with tempfile.TemporaryDirectory() as scratch:
-        made = Path(scratch, "made.so")
-        _run([*command, str(_SOURCES / source), "-o", str(made)], deadline)
-        content = made.read_bytes()
-    path = folder / f"{Path(source).stem}-{key}-{sha256_of(content)}.so"
+        output = Path(scratch, "kernels.so")
+        _run([*command, *_relative("*.cpp"), "-o", str(output)], deadline)
+        content = output.read_bytes()
+    path = folder / f"kernels-{key}-{sha256_of(content)}.so"
     write_atomic(path, content)
     return path
 
 
-def _key(command: list[str], deadline: float) -> str:
-    """Sixteen digits for the sources, the command, the compiler's version and the processor.
+def _failure_key(compilers: Sequence[list[str]], flags: tuple[str, ...]) -> str:
+    """A name for everything that a failure depends on, without running any compiler."""
+    files = [Path(command[0]).stat() for command in compilers]
+    stamps = [(file.st_size, file.st_mtime_ns) for file in files]
+    attempt = repr((compilers, stamps, flags, processor_name()))
+    return sha256_of(*_source_bytes(), attempt)[:16]
 
-    What the compiler predefines says both: on another processor, -march=native is other macros.
-    """
-    macros = _run([*command, "-dM", "-E", "-x", "c++", os.devnull], deadline)
-    parts = [path.read_bytes() for path in sorted(_SOURCES.glob("*.[ch]pp"))]
-    return sha256_of(b"\0".join([*parts, repr(command).encode(), macros]))[:16]
+
+def _relative(pattern: str) -> list[str]:
+    return sorted(path.name for path in _SOURCES.glob(pattern))
+
+
+def _source_bytes() -> list[bytes]:
+    return [(_SOURCES / name).read_bytes() for name in _relative("*.[ch]pp")]
 
 
 def _run(command: list[str], deadline: float) -> bytes:
-    left = max(0.1, deadline - time.monotonic())
-    environment = os.environ | {"LC_ALL": "C"}
-    done = subprocess.run(command, check=True, capture_output=True, timeout=left, env=environment)
-    return done.stdout
+    remaining = max(0.1, deadline - time.monotonic())
+    return subprocess.run(
+        command,
+        check=True,
+        capture_output=True,
+        timeout=remaining,
+        cwd=_SOURCES,  # relative names: the library does not depend on where smidgen is installed
+        env=os.environ | {"LC_ALL": "C"},
+    ).stdout
 
 
-def _own_folder() -> Path:
-    """A folder that only the user can write to: what lies in it is run."""
-    folder = cache_folder("lanes")
+def _private_folder() -> Path:
+    """A folder that only this user can write to, since what it holds is executed."""
+    folder = cache_folder("kernels")
     make_folder(folder.parent)
     folder.mkdir(mode=0o700, exist_ok=True)
-    folder.chmod(0o700)  # raises where it is another's
+    folder.chmod(0o700)  # raises if it belongs to another user
     return folder
 
 
-def _first_line(output: bytes) -> str:
+def _first_error(output: bytes) -> str:
     lines = [line for line in output.decode(errors="replace").splitlines() if "error" in line]
     return lines[0].strip() if lines else "it does not say why"
+
+
+class _Field(ctypes.Structure):
+    """Field of fields.hpp."""
+
+    _fields_ = (
+        ("name", ctypes.c_char_p),
+        ("offset", ctypes.c_int64),
+        ("size", ctypes.c_int64),
+    )
+
+
+def check_fields(structure: type[ctypes.Structure], table: Callable[[], Any]) -> None:
+    """Compare names, offsets and sizes of a structure's fields with the C++ declaration's."""
+    table.restype = ctypes.POINTER(_Field)  # type: ignore[attr-defined]
+    expected = []
+    for field in table():
+        if field.name is None:
+            break
+        expected.append((field.name.decode(), field.offset, field.size))
+    declared = []
+    for name, *_ in structure._fields_:
+        member = getattr(structure, name)
+        declared.append((name, member.offset, member.size))
+    assert declared == expected, f"{structure.__name__} differs from its declaration in C++"
+    assert ctypes.sizeof(structure) == field.size, f"{structure.__name__} has another size in C++"

@@ -1,11 +1,12 @@
-"""Batches by the kernels: chosen images, each through its own affine map, normalized."""
+"""Training batches by the kernels: images sampled through affine maps and normalized."""
 
 import ctypes
+import functools
 
 import torch
 from torch import Tensor
 
-from smidgen.kernels.build import library
+from smidgen.kernels.build import check_fields, load_library
 
 
 class _Images(ctypes.Structure):
@@ -14,11 +15,11 @@ class _Images(ctypes.Structure):
     _fields_ = (
         ("pixels", ctypes.c_void_p),
         *((name, ctypes.c_int32) for name in ("channels", "height", "width", "edge")),
-        *((name, ctypes.c_void_p) for name in ("factor", "offset")),
+        *((name, ctypes.c_void_p) for name in ("factor", "offset", "scratch")),
     )
 
 
-def prepare(
+def prepare_batch(
     images: Tensor,
     chosen: Tensor,
     maps: Tensor | None,
@@ -29,34 +30,37 @@ def prepare(
     threads: int = 1,
     flags: tuple[str, ...] = (),
 ) -> Tensor:
-    """The images `chosen` (batch,), sampled and normalized: float32 (batch, c, height, width).
+    """Return the images at indices `chosen` (batch,): float32 (batch, channels, height, width).
 
-    `images` are uint8 (n, c, height, width). `maps` (batch, 2, 3) are the inverse maps in the units
-    of torch's affine_grid without aligned corners, sampled bilinearly as grid_sample does; None
-    leaves the images as they are. Beyond the border lies 0, or with `edge` the nearest pixel. What
-    comes out is (pixel / 255 - mean) / std by channel, for any number of threads the same bytes.
+    `images` are uint8 (n, channels, height, width). `maps` (batch, 2, 3) are inverse affine maps in
+    the units of torch's affine_grid with align_corners=False, sampled bilinearly as by grid_sample;
+    None leaves the images unchanged. Outside an image is 0 or, with `edge`, its nearest pixel. The
+    result is (pixel / 255 - mean) / std by channel, the same bytes for any number of threads.
 
     Raises:
-        Unsupported: there are no kernels here.
-        ValueError: a tensor of another type, shape or place than these, or a place out of range.
+        Unsupported: the kernels cannot be built here.
+        ValueError: a tensor has the wrong type or shape, or an index is out of range.
     """
-    kernels, channels = library("images.cpp", flags), images.shape[1]
-    _check(images, chosen, maps, len(mean), len(std))
+    _check_tensors(images, chosen, maps, len(mean), len(std))
+    kernels = _kernels(flags)
+    channels, height, width = images.shape[1:]
     factor = torch.tensor([1 / (255 * s) for s in std])
     offset = torch.tensor([m / s for m, s in zip(mean, std, strict=True)])
+    scratch = torch.empty(threads if maps is not None else 0, channels, height + 2, width + 2)
     chosen = chosen.contiguous()
     maps = maps if maps is None else maps.contiguous()
-    result = torch.empty(len(chosen), *images.shape[1:])
+    result = torch.empty(len(chosen), channels, height, width)
     described = _Images(
         pixels=images.data_ptr(),
         channels=channels,
-        height=images.shape[2],
-        width=images.shape[3],
+        height=height,
+        width=width,
         edge=edge,
         factor=factor.data_ptr(),
         offset=offset.data_ptr(),
+        scratch=scratch.data_ptr(),
     )
-    kernels.lanes_prepare(
+    kernels.smidgen_prepare_batch(
         ctypes.byref(described),
         ctypes.c_void_p(chosen.data_ptr()),
         ctypes.c_int64(len(chosen)),
@@ -67,8 +71,15 @@ def prepare(
     return result
 
 
-def _check(images: Tensor, chosen: Tensor, maps: Tensor | None, *channels: int) -> None:
-    """What C++ would take for granted."""
+@functools.cache
+def _kernels(flags: tuple[str, ...]) -> ctypes.CDLL:
+    kernels = load_library(flags).functions
+    check_fields(_Images, kernels.smidgen_images_fields)
+    return kernels
+
+
+def _check_tensors(images: Tensor, chosen: Tensor, maps: Tensor | None, *channels: int) -> None:
+    """Check what the C++ code takes for granted."""
     for name, tensor, dtype, ndim in (
         ("images", images, torch.uint8, 4),
         ("chosen", chosen, torch.int64, 1),
@@ -77,10 +88,10 @@ def _check(images: Tensor, chosen: Tensor, maps: Tensor | None, *channels: int) 
         if tensor is not None and (
             tensor.dtype != dtype or tensor.ndim != ndim or not tensor.is_cpu
         ):
-            raise ValueError(f"expected {name} of {dtype} with {ndim} axes, on the CPU")
+            raise ValueError(f"expected {name} of {dtype} with {ndim} dimensions, on the CPU")
     if not images.is_contiguous() or any(n != images.shape[1] for n in channels):
         raise ValueError("expected contiguous images, and a mean and a std for each channel")
     if maps is not None and maps.shape != (len(chosen), 2, 3):
-        raise ValueError("expected a map (2, 3) for each chosen image")
+        raise ValueError("expected one map of shape (2, 3) for each chosen image")
     if len(chosen) and not 0 <= int(chosen.min()) <= int(chosen.max()) < len(images):
-        raise ValueError(f"expected places from 0 to {len(images) - 1}")
+        raise ValueError(f"expected indices from 0 to {len(images) - 1}")

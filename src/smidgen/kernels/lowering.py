@@ -1,5 +1,6 @@
-"""What the kernels are to do, read from a network; a network with anything else is refused."""
+"""Lowers a network to the operations that the kernels have; refuses anything else."""
 
+import math
 import operator
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -16,13 +17,13 @@ _LOG_SOFTMAX = {F.log_softmax, torch.log_softmax, "log_softmax"}
 _ADD = {operator.add, torch.add, "add"}
 
 
-class Unsupported(Exception):  # noqa: N818 - no error: the network trains without the kernels
-    """Why the kernels cannot train a network here, in words that finish "not used, since"."""
+class Unsupported(Exception):  # noqa: N818 - not an error: the network trains without the kernels
+    """Why the kernels cannot train a network here, in words that can follow "because"."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Op:
-    """One operation of a block of images; network.cpp says what each kind does."""
+class Operation:
+    """One operation on a block of images; layers.hpp says what each kind does."""
 
     kind: str
     """convolution, norm, max_pool, average_pool, addition or pointwise."""
@@ -30,46 +31,62 @@ class Op:
     """Channels, height, width."""
     shape: tuple[int, int, int]
     module: nn.Module | None = None
-    """Whose parameters it uses. A linear layer is a convolution whose kernel is its whole input."""
+    """Has its parameters. A linear layer is a convolution whose kernel is as large as its input."""
     kernel: tuple[int, int] = (1, 1)
     padding: tuple[int, int] = (0, 0)
     stride: int = 1
     groups: int = 1
     relu: bool = False
-    """It ends in a ReLU."""
+    """Whether a ReLU follows."""
     dropout: float = 0.0
-    """And then in a dropout of this share."""
+    """Probability of the dropout that follows the ReLU."""
     whole_channels: bool = False
+    """Whether the dropout drops channels instead of single values."""
     addend: int | None = None
-    """Of an addition: the operation whose output is added, or -1 for the images."""
+    """For an addition: index of the operation whose output is added, or -1 for the images."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """Operations, each on the output of the one before."""
+    """Operations, each on the output of the previous one."""
 
-    ops: tuple[Op, ...]
+    ops: tuple[Operation, ...]
     log_softmax: bool
-    """The scores are log-probabilities, which torch makes of the last output."""
+    """Whether torch applies a log-softmax to the last output."""
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds of the convolutions and linear layers for one image."""
+        return sum(
+            op.module.weight.numel() * math.prod(op.shape[1:])
+            for op in self.ops
+            if op.kind == "convolution" and isinstance(op.module, nn.Conv2d | nn.Linear)
+        )
+
+    def parameters(self) -> Iterator[Tensor]:
+        """The parameters in the order of the operations, each weight before its bias."""
+        for op in self.ops:
+            if op.module is not None:
+                yield from (p for p in (op.module.weight, op.module.bias) if isinstance(p, Tensor))
 
 
-def make_plan(network: nn.Module, image_shape: tuple[int, int, int]) -> Plan:
-    """What `network` does with images (channels, height, width) while it trains.
+def lower(network: nn.Module, image_shape: tuple[int, int, int]) -> Plan:
+    """Return what `network` does in training with images (channels, height, width).
 
     Raises:
-        Unsupported: something that the kernels do not, by name.
+        Unsupported: it has something that the kernels do not; says what.
     """
     _check_modules(network)
     try:
         traced = torch.fx.symbolic_trace(network)
-    except Exception as error:  # whatever a person's forward may raise on a proxy
+    except Exception as error:  # a user's forward may raise anything on a proxy
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise Unsupported(f"its forward cannot be traced: {first}") from None
-    reader = _Reader(image_shape)
+    lowering = _Lowering(image_shape)
     for node in traced.graph.nodes:
         module = traced.get_submodule(node.target) if node.op == "call_module" else None
-        reader.read(node, module)
-    plan = reader.plan()
+        lowering.read(node, module)
+    plan = lowering.plan()
     _check_parameters(network, plan)
     return plan
 
@@ -103,17 +120,16 @@ def _check_parameters(network: nn.Module, plan: Plan) -> None:
 
 
 @dataclass(slots=True)
-class _Reader:
-    """Takes the nodes of a trace one after the other."""
+class _Lowering:
+    """Reads the nodes of a trace one after the other."""
 
     shape: tuple[int, int, int]
-    """Of the latest output, as planes, also where torch has flattened it."""
+    """Of the latest output, (channels, height, width) even if torch has flattened it."""
     flat: bool = False
     log_softmax: bool = False
-    ended: bool = False
-    ops: list[Op] = field(default_factory=list)
+    ops: list[Operation] = field(default_factory=list)
     made: dict[torch.fx.Node, int] = field(default_factory=dict)
-    """From a node to the operation that gives it; the images are -1."""
+    """The operation that computes each node's output; the images are -1."""
 
     def plan(self) -> Plan:
         if not self.ops or self.shape[1:] != (1, 1) or not self.flat:
@@ -137,7 +153,7 @@ class _Reader:
         if node.op == "call_function" and node.target in _ADD and len(inputs) == 2:
             self._add(node, inputs)
         elif inputs != [latest] or self.log_softmax:
-            raise Unsupported(f"{node.name} is not a link of a chain")
+            raise Unsupported(f"{node.name} does not follow the layer before it in a chain")
         elif module is not None:
             self._read_module(module, free=len(node.all_input_nodes[0].users) == 1)
         else:
@@ -150,9 +166,9 @@ class _Reader:
         if len(others) != 1 or len(node.args) != 2 or node.kwargs:
             raise Unsupported(f"{node.name} does not add the latest output and an earlier one")
         if any(op.addend == others[0] for op in self.ops):
-            raise Unsupported(f"{node.name} adds what another addition has added")
+            raise Unsupported(f"{node.name} adds an output that another addition adds, too")
         if (self.ops[others[0]].shape if others[0] >= 0 else self.ops[0].shape_in) != self.shape:
-            raise Unsupported(f"{node.name} adds tensors of two shapes")
+            raise Unsupported(f"{node.name} adds tensors of different shapes")
         self._append(kind="addition", addend=others[0])
 
     def _append(
@@ -161,10 +177,10 @@ class _Reader:
         shape_in, self.shape = self.shape, shape or self.shape
         if min(self.shape) < 1:
             raise Unsupported(f"a {kind} has no output")
-        self.ops.append(Op(kind=kind, shape_in=shape_in, shape=self.shape, **settings))
+        self.ops.append(Operation(kind=kind, shape_in=shape_in, shape=self.shape, **settings))
 
     def _read_module(self, module: nn.Module, free: bool) -> None:
-        """`free`: nothing else uses this module's input."""
+        """`free`: nothing else uses the input of this module."""
         kind = type(module)  # a subclass may do anything
         if kind is nn.Identity or (kind in (nn.Dropout, nn.Dropout2d) and module.p == 0):
             return
@@ -278,12 +294,5 @@ class _Reader:
 
 
 def _pair(value: Any) -> tuple[int, int]:
-    """What torch's layers take as one number or as two."""
+    """A size that torch accepts as one number or as two."""
     return (value, value) if isinstance(value, int) else (value[0], value[1])
-
-
-def parameters_of(plan: Plan) -> Iterator[Tensor]:
-    """The parameters, in the order of the operations, each weight before its bias."""
-    for op in plan.ops:
-        if op.module is not None:
-            yield from (p for p in (op.module.weight, op.module.bias) if isinstance(p, Tensor))

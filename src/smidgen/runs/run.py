@@ -386,7 +386,9 @@ def _score_and_save(task: _Task, network: nn.Module, epochs: tuple[Epoch, ...]) 
 def _prepare_batch(backend: str) -> PrepareBatch | None:
     """The backend's preparation of images; None if it leaves that to PyTorch."""
     return (
-        partial(kernels.prepare, threads=torch.get_num_threads()) if backend == "native" else None
+        partial(kernels.prepare_batch, threads=torch.get_num_threads())
+        if backend == "native"
+        else None
     )
 
 

@@ -17,12 +17,12 @@ from smidgen._storage.serialization import from_plain, to_plain
 from smidgen._version import __version__
 from smidgen.config import Train
 from smidgen.errors import ConfigError, SmidgenError
-from smidgen.kernels import Unsupported, compile_network
-from smidgen.training.device import processor
+from smidgen.kernels import Unsupported, build_native_network
+from smidgen.kernels.build import processor_name
 from smidgen.training.step import TrainStep
 
 BACKENDS = ("eager", "channels-last", "native")
-"""torch as it is; its tensors with channels side by side; kernels of our own (docs/lanes.md)."""
+"""torch as it is; its tensors with channels side by side; kernels of our own (docs/kernels.md)."""
 
 Shape = tuple[int, int, int]
 
@@ -85,11 +85,11 @@ def choose_backend(
 
 
 def forward_with(
-    backend: str, network: nn.Module, image_shape: Shape, half: bool
+    backend: str, network: nn.Module, image_shape: Shape, bfloat16: bool, batch_size: int = 128
 ) -> Callable[[Tensor], Tensor]:
     """`network` in training, computed in `backend`; its weights may change their layout.
 
-    `half`: products in bfloat16.
+    `bfloat16`: products in bfloat16.
 
     Raises:
         Unsupported: this network, or this machine, has no such backend; says why.
@@ -98,12 +98,18 @@ def forward_with(
     if backend == "native":
         if device != "cpu":
             raise Unsupported(f"its kernels are for the CPU, not for {device}")
-        return compile_network(network, image_shape, threads=torch.get_num_threads(), half=half)
+        return build_native_network(
+            network,
+            image_shape,
+            batch_size=batch_size,
+            threads=torch.get_num_threads(),
+            bfloat16=bfloat16,
+        )
     layout = torch.channels_last if backend == "channels-last" else torch.contiguous_format
     network.to(memory_format=layout)  # type: ignore[call-overload]
 
     def forward(images: Tensor) -> Tensor:
-        with torch.autocast(device, torch.bfloat16, enabled=half):
+        with torch.autocast(device, torch.bfloat16, enabled=bfloat16):
             scores: Tensor = network(images.contiguous(memory_format=layout))
         return scores.float()
 
@@ -116,7 +122,7 @@ def unsupported_reason(backend: str, network: nn.Module, image_shape: Shape) -> 
         return f"it must be one of {', '.join(BACKENDS)}"
     if backend == "native":
         try:
-            forward_with(backend, network, image_shape, half=False)
+            forward_with(backend, network, image_shape, bfloat16=False)
         except Unsupported as reason:
             return str(reason)
     return None
@@ -184,7 +190,7 @@ def _key(
     device = next(network.parameters()).device
     parts = [repr(network), image_shape, settings.batch_size, settings.optimizer.name]
     parts += [settings.average.name, settings.precision, backends, threads, device.type]
-    parts += [torch.__version__, __version__, processor()]
+    parts += [torch.__version__, __version__, processor_name()]
     return sha256_of(repr(parts))[:20]
 
 

@@ -12,6 +12,7 @@ import torch
 from smidgen._storage.digests import sha256_of
 from smidgen._version import __version__
 from smidgen.errors import ConfigError
+from smidgen.kernels.build import processor_name
 from smidgen.record import Environment
 
 MAX_THREADS = 1024
@@ -98,22 +99,11 @@ def describe_environment(device: torch.device, backend: str) -> Environment:
         python=platform.python_version(),
         torch=torch.__version__,
         platform=platform.platform(),
-        processor=processor(),
+        processor=processor_name(),
         device=f"{device.type} ({name})" if name else device.type,
         threads=torch.get_num_threads(),
         backend=backend,
     )
-
-
-def processor() -> str:
-    """The processor's name and its number of cores."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    except OSError:
-        names = []
-    name = names[0] if names else platform.processor() or platform.machine()
-    return f"{name}, {os.cpu_count()} cores"
 
 
 def source_version(package: Path = _PACKAGE) -> str | None:

@@ -1,146 +1,148 @@
-// Convolution of one block of images, and its gradients: where nearly all of the time goes.
+// Convolution of one block of images, and its gradients: nearly all of the time is spent here.
 //
-// A plane is (channel, row, column) of vectors. Nothing is shuffled: a weight is the same for all
-// lanes, so one multiply-add does a tap for all images of the block.
+// Activations are (channel, row, column) of vectors. All images share a weight, so one
+// multiply-add computes a tap for all images of the block, and nothing is shuffled.
 #pragma once
-#include "vectors.hpp"
+#include "operation.hpp"
 #include <type_traits>
 
-#if defined(__AVX512BF16__) && (!defined(LANES_WIDTH) || LANES_WIDTH == 16)
-#include <immintrin.h>
-#define LANES_HALF
-constexpr bool HAS_HALF = true;
+#if defined(__AVX512BF16__) && defined(USE_AVX512)
+#define USE_BFLOAT16
+constexpr bool HAS_BFLOAT16 = true;
 #else
-constexpr bool HAS_HALF = false;
+constexpr bool HAS_BFLOAT16 = false;
 #endif
 
-// The form of a convolution from planes that are padded already.
-struct Window {
-    int inputs, height, width;    // of what it reads, of one group
-    int outputs, rows, columns;   // of what it writes, of one group
+// Sizes of a convolution of input that is already padded.
+struct ConvShape {
+    int inputs, height, width;  // input channels of one group, and their size
+    int outputs, rows, columns; // output channels of one group, and their size
     int kernel_y, kernel_x, stride, groups;
-    bool half;  // bfloat16 products, float32 sums
+    bool bfloat16; // bfloat16 products, float32 sums
 
     int taps() const { return kernel_y * kernel_x; }
 };
 
-// ---- bfloat16: in each 32-bit place of a vector stands a pair of values
-typedef uint16_t Pixel __attribute__((vector_size(LANES * 2)));  // bfloat16
+// ---- bfloat16: each 32-bit element of a vector holds a pair of values
+typedef uint16_t BVec __attribute__((vector_size(VECTOR_WIDTH * 2)));
 
-static inline Pixel halved(V v) {
-#if defined(LANES_HALF)
-    return (Pixel)_mm512_cvtneps_pbh((__m512)v);
+static inline BVec to_bfloat16(Vec v) {
+#if defined(USE_BFLOAT16)
+    return (BVec)_mm512_cvtneps_pbh((__m512)v);
 #else
-    Words bits = (Words)v;
-    return __builtin_convertvector((bits + 0x7fff + (bits >> 16 & 1)) >> 16, Pixel);
+    UVec bits = (UVec)v;
+    return __builtin_convertvector((bits + 0x7fff + (bits >> 16 & 1)) >> 16, BVec);
 #endif
 }
 
-static inline float paired(float low, float high) {
-    Words bits = __builtin_convertvector(halved(fill(low)), Words) |
-                 __builtin_convertvector(halved(fill(high)), Words) << 16;
-    return ((V)bits)[0];
+static inline float bfloat16_pair(float low, float high) {
+    UVec bits = __builtin_convertvector(to_bfloat16(broadcast(low)), UVec) |
+                __builtin_convertvector(to_bfloat16(broadcast(high)), UVec) << 16;
+    return ((Vec)bits)[0];
 }
 
-template <bool HALF> static inline V multiply_add(V sum, V a, V b) {
-#if defined(LANES_HALF)
-    if constexpr (HALF) return (V)_mm512_dpbf16_ps((__m512)sum, (__m512bh)a, (__m512bh)b);
+template <bool BF16> static inline Vec multiply_add(Vec sum, Vec a, Vec b) {
+#if defined(USE_BFLOAT16)
+    if constexpr (BF16) return (Vec)_mm512_dpbf16_ps((__m512)sum, (__m512bh)a, (__m512bh)b);
 #endif
     return sum + a * b;
 }
 
-// Two planes as one, a pair of channels in each place; the last may be alone.
-static const V *channel_pairs(const V *in, int channels, int plane, Room &room) {
-    V *pairs = room.of<V>((size_t)(channels + 1) / 2 * plane);
+// Pairs of channels, two bfloat16 in each element; the last channel may be without a partner.
+static const Vec *channel_pairs(const Vec *in, int channels, int plane, const Buffer &buffer) {
+    Vec *pairs = buffer.of<Vec>((size_t)(channels + 1) / 2 * plane);
     for (int c = 0; c < channels; c += 2)
         for (int e = 0; e < plane; e++) {
-            Words bits = __builtin_convertvector(halved(in[(size_t)c * plane + e]), Words);
+            UVec bits = __builtin_convertvector(to_bfloat16(in[(size_t)c * plane + e]), UVec);
             if (c + 1 < channels) {
-                Pixel high = halved(in[(size_t)(c + 1) * plane + e]);
-                bits |= __builtin_convertvector(high, Words) << 16;
+                BVec high = to_bfloat16(in[(size_t)(c + 1) * plane + e]);
+                bits |= __builtin_convertvector(high, UVec) << 16;
             }
-            pairs[(size_t)c / 2 * plane + e] = (V)bits;
+            pairs[(size_t)c / 2 * plane + e] = (Vec)bits;
         }
     return pairs;
 }
 
-// The rows of `in`, each filled up with zeros to an even number of pixels.
-static const Pixel *half_rows(const V *in, int rows, int columns, int stride, Room &room) {
-    Pixel *out = room.of<Pixel>((size_t)rows * stride + 4);
+// The rows of `in` as bfloat16, each padded with zeros to `stride`, an even number of pixels.
+static const BVec *bfloat16_rows(const Vec *in, int rows, int columns, int stride,
+                                 const Buffer &buffer) {
+    BVec *out = buffer.of<BVec>((size_t)rows * stride + 4);
     for (int y = 0; y < rows; y++)
         for (int x = 0; x < stride; x++)
             out[(size_t)y * stride + x] =
-                x < columns ? halved(in[(size_t)y * columns + x]) : Pixel{};
-    std::fill_n(out + (size_t)rows * stride, 4, Pixel{});
+                x < columns ? to_bfloat16(in[(size_t)y * columns + x]) : BVec{};
+    std::fill_n(out + (size_t)rows * stride, 4, BVec{});
     return out;
 }
 
-// ---- outputs: sums of OUTPUTS channels x COLUMNS pixels stay in registers
+// ---- forward: sums of OUTPUTS channels x COLUMNS pixels stay in registers
 constexpr int MOST_OUTPUTS = REGISTERS == 32 ? 8 : 4, MOST_COLUMNS = 8, MOST_TAPS = 5;
 
 template <int A, int B> constexpr bool fits = A * B + B + 1 <= REGISTERS;
 
-template <int OUTPUTS, int COLUMNS, bool HALF>
-static void tile(const Window &w, const V *in, V *out, const float *weights, const float *bias,
-                 bool rectify) {
-    for (int y = 0; y < w.rows; y++)
-        for (int x = 0; x < w.columns; x += COLUMNS) {
-            int left = std::min(x, w.columns - COLUMNS);  // the last one may do some again
-            V sum[OUTPUTS][COLUMNS];
+template <int OUTPUTS, int COLUMNS, bool BF16>
+static void tile(const ConvShape &shape, const Vec *in, Vec *out, const float *weights,
+                 const float *bias, bool rectify) {
+    for (int y = 0; y < shape.rows; y++)
+        for (int x = 0; x < shape.columns; x += COLUMNS) {
+            int left =
+                std::min(x, shape.columns - COLUMNS); // the last tile may recompute some pixels
+            Vec sum[OUTPUTS][COLUMNS];
             for (int o = 0; o < OUTPUTS; o++)
-                for (int j = 0; j < COLUMNS; j++) sum[o][j] = fill(bias ? bias[o] : 0.f);
+                for (int j = 0; j < COLUMNS; j++) sum[o][j] = broadcast(bias ? bias[o] : 0.f);
             const float *weight = weights;
-            for (int c = 0; c < w.inputs; c++)
-                for (int dy = 0; dy < w.kernel_y; dy++) {
-                    const V *row = in + (size_t)(c * w.height + y * w.stride + dy) * w.width +
-                                   left * w.stride;
-                    for (int dx = 0; dx < w.kernel_x; dx++, weight += OUTPUTS) {
-                        V pixel[COLUMNS];
-                        for (int j = 0; j < COLUMNS; j++) pixel[j] = row[dx + j * w.stride];
+            for (int c = 0; c < shape.inputs; c++)
+                for (int dy = 0; dy < shape.kernel_y; dy++) {
+                    const Vec *row =
+                        in + (size_t)(c * shape.height + y * shape.stride + dy) * shape.width +
+                        left * shape.stride;
+                    for (int dx = 0; dx < shape.kernel_x; dx++, weight += OUTPUTS) {
+                        Vec pixel[COLUMNS];
+                        for (int j = 0; j < COLUMNS; j++) pixel[j] = row[dx + j * shape.stride];
                         for (int o = 0; o < OUTPUTS; o++) {
-                            V f = fill(weight[o]);
+                            Vec f = broadcast(weight[o]);
                             for (int j = 0; j < COLUMNS; j++)
-                                sum[o][j] = multiply_add<HALF>(sum[o][j], f, pixel[j]);
+                                sum[o][j] = multiply_add<BF16>(sum[o][j], f, pixel[j]);
                         }
                     }
                 }
             for (int o = 0; o < OUTPUTS; o++)
                 for (int j = 0; j < COLUMNS; j++)
-                    out[(o * w.rows + y) * w.columns + left + j] =
+                    out[(o * shape.rows + y) * shape.columns + left + j] =
                         rectify ? relu(sum[o][j]) : sum[o][j];
         }
 }
 
-using Tile = void (*)(const Window &, const V *, V *, const float *, const float *, bool);
+using Tile = void (*)(const ConvShape &, const Vec *, Vec *, const float *, const float *, bool);
 
-template <int OUTPUTS, int COLUMNS, bool HALF> constexpr Tile tile_that_fits() {
-    if constexpr (fits<OUTPUTS, COLUMNS>) return tile<OUTPUTS, COLUMNS, HALF>;
+template <int OUTPUTS, int COLUMNS, bool BF16> constexpr Tile tile_that_fits() {
+    if constexpr (fits<OUTPUTS, COLUMNS>) return tile<OUTPUTS, COLUMNS, BF16>;
     return nullptr;
 }
 
-template <bool HALF, size_t... I> constexpr auto all_tiles(std::index_sequence<I...>) {
+template <bool BF16, size_t... I> constexpr auto all_tiles(std::index_sequence<I...>) {
     return std::array<Tile, sizeof...(I)>{
-        tile_that_fits<I / MOST_COLUMNS + 1, I % MOST_COLUMNS + 1, HALF>()...};
+        tile_that_fits<I / MOST_COLUMNS + 1, I % MOST_COLUMNS + 1, BF16>()...};
 }
 
-constexpr auto TILES = std::make_index_sequence<MOST_OUTPUTS * MOST_COLUMNS>{};
-static const std::array<Tile, TILES.size()> TILE[2] = {all_tiles<false>(TILES),
-                                                       all_tiles<HAS_HALF>(TILES)};
+constexpr auto TILE_INDICES = std::make_index_sequence<MOST_OUTPUTS * MOST_COLUMNS>{};
+static const std::array<Tile, TILE_INDICES.size()> TILE[2] = {
+    all_tiles<false>(TILE_INDICES), all_tiles<HAS_BFLOAT16>(TILE_INDICES)};
 
-// Channels in parts of about one size, none larger than `most`.
-static int part_of(int channels, int most) {
+// The size of nearly equal chunks of channels, none larger than `most`.
+static int balanced_chunk(int channels, int most) {
     int parts = (channels + most - 1) / most;
     return (channels + parts - 1) / parts;
 }
 
-// The tile for `outputs` channels that should take the least time for a row: multiply-adds, loads,
-// and, where there are few sums, waiting for the one before.
-static Tile best_tile(const Window &w, int outputs) {
+// The fastest tile for a row of `outputs` channels by an estimate of multiply-adds, loads, and (with
+// few sums) waiting for the previous multiply-add.
+static Tile best_tile(const ConvShape &shape, int outputs) {
     double least = INFINITY;
     Tile best = nullptr;
-    for (int columns = 1; columns <= std::min(MOST_COLUMNS, w.columns); columns++) {
-        Tile tile = TILE[w.half][(outputs - 1) * MOST_COLUMNS + columns - 1];
-        int tiles = (w.columns + columns - 1) / columns, sums = outputs * columns;
+    for (int columns = 1; columns <= std::min(MOST_COLUMNS, shape.columns); columns++) {
+        Tile tile = TILE[shape.bfloat16][(outputs - 1) * MOST_COLUMNS + columns - 1];
+        int tiles = (shape.columns + columns - 1) / columns, sums = outputs * columns;
         double wait = std::max(0.0, 4 - sums * 0.5);
         double cost = tiles * (1 + sums * 0.5 + (outputs + columns) * 0.25 + wait);
         if (tile && cost < least) least = cost, best = tile;
@@ -148,104 +150,105 @@ static Tile best_tile(const Window &w, int outputs) {
     return best;
 }
 
-static void convolve(const Window &w, const V *in, V *out, const float *weights, const float *bias,
-                     bool rectify) {
-    int part = part_of(w.outputs, MOST_OUTPUTS);
-    size_t read = (size_t)w.inputs * w.height * w.width, plane = (size_t)w.rows * w.columns;
-    for (int g = 0; g < w.groups; g++)
-        for (int o = 0; o < w.outputs; o += part) {
-            int outputs = std::min(part, w.outputs - o), at = g * w.outputs + o;
-            best_tile(w, outputs)(w, in + read * g, out + plane * at,
-                                  weights + (size_t)at * w.inputs * w.taps(),
-                                  bias ? bias + at : nullptr, rectify);
+static void convolve(const ConvShape &shape, const Vec *in, Vec *out, const float *weights,
+                     const float *bias, bool rectify) {
+    int chunk = balanced_chunk(shape.outputs, MOST_OUTPUTS);
+    size_t read = (size_t)shape.inputs * shape.height * shape.width,
+           plane = (size_t)shape.rows * shape.columns;
+    for (int g = 0; g < shape.groups; g++)
+        for (int o = 0; o < shape.outputs; o += chunk) {
+            int outputs = std::min(chunk, shape.outputs - o), at = g * shape.outputs + o;
+            best_tile(shape, outputs)(shape, in + read * g, out + plane * at,
+                                      weights + (size_t)at * shape.inputs * shape.taps(),
+                                      bias ? bias + at : nullptr, rectify);
         }
 }
 
-// The weights in the order in which tiles read them; `weight(output, input, tap)` gives one.
-template <typename F>
-static void pack(float *packed, int groups, int outputs, int inputs, int taps, bool half,
-                 F weight) {
-    int part = part_of(outputs, MOST_OUTPUTS);
+// The weights in the order in which tiles read them; `weight(group, output, input, tap)` gives one.
+template <typename F> static void pack(float *packed, int groups, int outputs, int inputs, int taps,
+                                       bool bfloat16, F weight) {
+    int chunk = balanced_chunk(outputs, MOST_OUTPUTS);
     for (int g = 0; g < groups; g++)
-        for (int from = 0; from < outputs; from += part)
-            for (int c = 0; c < inputs; c += half ? 2 : 1)
+        for (int from = 0; from < outputs; from += chunk)
+            for (int c = 0; c < inputs; c += bfloat16 ? 2 : 1)
                 for (int t = 0; t < taps; t++)
-                    for (int o = from; o < std::min(from + part, outputs); o++) {
+                    for (int o = from; o < std::min(from + chunk, outputs); o++) {
                         float low = weight(g, o, c, t);
-                        float high = half && c + 1 < inputs ? weight(g, o, c + 1, t) : 0.f;
-                        *packed++ = half ? paired(low, high) : low;
+                        float high = bfloat16 && c + 1 < inputs ? weight(g, o, c + 1, t) : 0.f;
+                        *packed++ = bfloat16 ? bfloat16_pair(low, high) : low;
                     }
 }
 
-// ---- gradient of the weights: sums of OUTPUTS channels x TAPS stay in registers along some rows
+// ---- weight gradient: sums of OUTPUTS channels x TAPS stay in registers for several rows
 struct Strides {
-    int output, tap;          // to the next output channel in g, to the next tap in `in`
-    int columns, column;      // of g's row; the step in `in` for one column of g
-    int rows, g_row, in_row;  // how many, and the steps to the next
+    int output, tap;         // to the next output channel in g, to the next tap in `in`
+    int columns, column;     // of g's row; the step in `in` for one column of g
+    int rows, g_row, in_row; // how many, and the steps to the next
 };
 
-template <bool HALF> using Element = std::conditional_t<HALF, Pixel, V>;
+template <bool BF16> using Element = std::conditional_t<BF16, BVec, Vec>;
 
-template <int OUTPUTS, int TAPS, bool HALF>
-static void taps(const Strides &s, const Element<HALF> *g, const Element<HALF> *in, V *sums) {
-    constexpr int STEP = HALF ? 2 : 1;  // pixels in a vector
-    auto load = [](const Element<HALF> *from) {
-        V v;
+template <int OUTPUTS, int TAPS, bool BF16>
+static void taps(const Strides &s, const Element<BF16> *g, const Element<BF16> *in, Vec *sums) {
+    constexpr int STEP = BF16 ? 2 : 1; // pixels in a vector
+    auto load = [](const Element<BF16> *from) {
+        Vec v;
         std::memcpy(&v, from, sizeof v);
         return v;
     };
-    V sum[OUTPUTS][TAPS];
+    Vec sum[OUTPUTS][TAPS];
     for (int o = 0; o < OUTPUTS; o++)
         for (int j = 0; j < TAPS; j++) sum[o][j] = sums[o * TAPS + j];
     for (int y = 0; y < s.rows; y++, g += s.g_row, in += s.in_row)
         for (int x = 0; x < s.columns; x += STEP) {
-            V pixel[TAPS];
+            Vec pixel[TAPS];
             for (int j = 0; j < TAPS; j++) pixel[j] = load(in + x * s.column + j * s.tap);
             for (int o = 0; o < OUTPUTS; o++) {
-                V f = held(load(g + (size_t)o * s.output + x));
+                Vec f = in_register(load(g + (size_t)o * s.output + x));
                 for (int j = 0; j < TAPS; j++)
-                    sum[o][j] = multiply_add<HALF>(sum[o][j], f, pixel[j]);
+                    sum[o][j] = multiply_add<BF16>(sum[o][j], f, pixel[j]);
             }
         }
     for (int o = 0; o < OUTPUTS; o++)
         for (int j = 0; j < TAPS; j++) sums[o * TAPS + j] = sum[o][j];
 }
 
-template <bool HALF>
-using Taps = void (*)(const Strides &, const Element<HALF> *, const Element<HALF> *, V *);
+template <bool BF16>
+using Taps = void (*)(const Strides &, const Element<BF16> *, const Element<BF16> *, Vec *);
 
-template <int OUTPUTS, int TAPS, bool HALF> constexpr Taps<HALF> taps_that_fit() {
-    if constexpr (fits<OUTPUTS, TAPS>) return taps<OUTPUTS, TAPS, HALF>;
+template <int OUTPUTS, int TAPS, bool BF16> constexpr Taps<BF16> taps_that_fit() {
+    if constexpr (fits<OUTPUTS, TAPS>) return taps<OUTPUTS, TAPS, BF16>;
     return nullptr;
 }
 
-template <bool HALF, size_t... I> constexpr auto all_taps(std::index_sequence<I...>) {
-    return std::array<Taps<HALF>, sizeof...(I)>{
-        taps_that_fit<I / MOST_TAPS + 1, I % MOST_TAPS + 1, HALF>()...};
+template <bool BF16, size_t... I> constexpr auto all_taps(std::index_sequence<I...>) {
+    return std::array<Taps<BF16>, sizeof...(I)>{
+        taps_that_fit<I / MOST_TAPS + 1, I % MOST_TAPS + 1, BF16>()...};
 }
 
 // The gradient of one group's weights, (output, input, tap), from its g and its padded `in`.
 //
-// Taps of a row of the kernel go together; where the kernel is one pixel, those of neighbouring
-// input channels do, and a plane is a single row. The sums of all taps stand in `room`, and a few
-// rows of g go through all of them before the next: they stay in the cache.
-template <bool HALF>
-static void weight_gradient(const Window &w, const Element<HALF> *g, const Element<HALF> *in,
-                            int g_width, int in_width, float *result, Room &room) {
-    static const auto TAP = all_taps<HALF>(std::make_index_sequence<MOST_OUTPUTS * MOST_TAPS>{});
-    constexpr int BAND = HALF ? 4 : 2, CHUNK = 64;  // rows, or pixels of a single row
-    bool flat = w.taps() == 1 && w.stride == 1;
-    int taps = flat ? w.inputs : w.kernel_x, widest = std::min(taps, flat ? 3 : MOST_TAPS);
-    int rows = flat ? 1 : w.rows, columns = flat ? w.rows * w.columns : w.columns;
-    int g_plane = rows * g_width, in_plane = (flat ? 1 : w.height) * in_width;
+// The taps of a row of the kernel are computed together; if the kernel is a single pixel, those of
+// neighbouring input channels are, and a plane is a single row. The sums of all taps are in `buffer`,
+// and a few rows of g, which stay in the cache, contribute to all of them before the next rows do.
+template <bool BF16> static void weight_gradient(const ConvShape &shape, const Element<BF16> *g,
+                                                 const Element<BF16> *in, int g_width, int in_width,
+                                                 float *result, const Buffer &buffer) {
+    static const auto TAP = all_taps<BF16>(std::make_index_sequence<MOST_OUTPUTS * MOST_TAPS>{});
+    constexpr int BAND = BF16 ? 4 : 2, CHUNK = 64; // rows, or pixels of a single row
+    bool flat = shape.taps() == 1 && shape.stride == 1;
+    int taps = flat ? shape.inputs : shape.kernel_x, widest = std::min(taps, flat ? 3 : MOST_TAPS);
+    int rows = flat ? 1 : shape.rows, columns = flat ? shape.rows * shape.columns : shape.columns;
+    int g_plane = rows * g_width, in_plane = (flat ? 1 : shape.height) * in_width;
     int most = std::max(1, std::min(MOST_OUTPUTS, (REGISTERS - 1) / widest - 1));
-    int part = part_of(w.outputs, most), lines = flat ? 1 : w.inputs * w.kernel_y;
-    V *sums = room.of<V>((size_t)part * w.inputs * w.taps());
-    for (int from = 0; from < w.outputs; from += part) {
-        int outputs = std::min(part, w.outputs - from);
-        std::fill_n(sums, (size_t)outputs * w.inputs * w.taps(), V{});
-        auto each = [&](auto visit) {  // the kernel's lines, in pieces of at most `widest` taps
-            V *sum = sums;
+    int chunk = balanced_chunk(shape.outputs, most),
+        lines = flat ? 1 : shape.inputs * shape.kernel_y;
+    Vec *sums = buffer.of<Vec>((size_t)chunk * shape.inputs * shape.taps());
+    for (int from = 0; from < shape.outputs; from += chunk) {
+        int outputs = std::min(chunk, shape.outputs - from);
+        std::fill_n(sums, (size_t)outputs * shape.inputs * shape.taps(), Vec{});
+        auto each = [&](auto visit) { // the kernel's lines, in pieces of at most `widest` taps
+            Vec *sum = sums;
             for (int line = 0; line < lines; line++)
                 for (int t = 0; t < taps; t += widest) {
                     int piece = std::min(widest, taps - t);
@@ -255,20 +258,26 @@ static void weight_gradient(const Window &w, const Element<HALF> *g, const Eleme
         };
         for (int y = 0; y < rows; y += BAND)
             for (int x = 0; x < columns; x += flat ? CHUNK : columns)
-                each([&](int line, int t, int piece, V *sum) {
+                each([&](int line, int t, int piece, Vec *sum) {
                     int length = flat ? std::min(CHUNK, columns - x) : columns;
-                    int c = line / w.kernel_y, dy = line % w.kernel_y;
-                    size_t at = flat ? (size_t)t * in_plane + x
-                                     : (size_t)c * in_plane + (y * w.stride + dy) * in_width + t;
-                    Strides s{g_plane,  flat ? in_plane : 1,     length,  w.stride,
-                              std::min(BAND, rows - y), g_width, w.stride * in_width};
+                    int c = line / shape.kernel_y, dy = line % shape.kernel_y;
+                    size_t at = flat
+                                    ? (size_t)t * in_plane + x
+                                    : (size_t)c * in_plane + (y * shape.stride + dy) * in_width + t;
+                    Strides s{g_plane,
+                              flat ? in_plane : 1,
+                              length,
+                              shape.stride,
+                              std::min(BAND, rows - y),
+                              g_width,
+                              shape.stride * in_width};
                     TAP[(outputs - 1) * MOST_TAPS + piece - 1](
                         s, g + (size_t)from * g_plane + y * g_width + x, in + at, sum);
                 });
-        each([&](int line, int t, int piece, V *sum) {
+        each([&](int line, int t, int piece, Vec *sum) {
             for (int o = 0; o < outputs; o++)
                 for (int j = 0; j < piece; j++)
-                    result[((size_t)(from + o) * lines + line) * taps + t + j] = total(*sum++);
+                    result[((size_t)(from + o) * lines + line) * taps + t + j] = sum_of(*sum++);
         });
     }
 }

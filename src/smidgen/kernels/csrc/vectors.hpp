@@ -1,25 +1,30 @@
-// Vectors of LANES floats, each lane another image, and the room that kernels work in.
+// Vectors of VECTOR_WIDTH floats: each element belongs to another image of the batch.
 //
-// GCC's and Clang's vector extension turns + - * < into whatever the processor has, so the same
-// source serves AVX-512 (16 lanes), AVX2 (8) and NEON (4).
+// GCC's and Clang's vector extension compiles + - * < to the processor's own instructions, so one
+// source serves AVX-512 (16 floats), AVX2 (8) and NEON (4).
 #pragma once
 #include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
-#include <new>
 #include <utility>
 
-#if defined(LANES_WIDTH)  // the tests try the narrower ones, too
-constexpr int LANES = LANES_WIDTH;
+#if defined(FORCED_VECTOR_WIDTH) // the tests also compile for narrower vectors
+constexpr int VECTOR_WIDTH = FORCED_VECTOR_WIDTH;
 #elif defined(__AVX512F__)
-constexpr int LANES = 16;
+constexpr int VECTOR_WIDTH = 16;
 #elif defined(__ARM_NEON)
-constexpr int LANES = 4;
+constexpr int VECTOR_WIDTH = 4;
 #else
-constexpr int LANES = 8;
+constexpr int VECTOR_WIDTH = 8;
+#endif
+
+#if defined(__AVX512F__) && (!defined(FORCED_VECTOR_WIDTH) || FORCED_VECTOR_WIDTH == 16)
+#include <immintrin.h>
+#define USE_AVX512
 #endif
 
 #if defined(__AVX512F__) || defined(__ARM_NEON)
@@ -28,15 +33,15 @@ constexpr int REGISTERS = 32;
 constexpr int REGISTERS = 16;
 #endif
 
-typedef float V __attribute__((vector_size(LANES * 4)));
-typedef int32_t Mask __attribute__((vector_size(LANES * 4)));  // -1 where true, 0 where not
-typedef uint32_t Words __attribute__((vector_size(LANES * 4)));
+typedef float Vec __attribute__((vector_size(VECTOR_WIDTH * 4)));
+typedef int32_t Mask __attribute__((vector_size(VECTOR_WIDTH * 4))); // -1 is true, 0 is false
+typedef uint32_t UVec __attribute__((vector_size(VECTOR_WIDTH * 4)));
 
-static inline V fill(float x) { return x - V{}; }  // 0 + x would cost an addition, for -0's sake
+static inline Vec broadcast(float x) { return x - Vec{}; } // 0 + x would add, to turn -0 into 0
 
-// Keeps v in a register. Otherwise GCC reads it again from memory in each multiply-add that uses
-// it, and loads, of which a processor does no more than two at a time, become the limit.
-static inline V held(V v) {
+// Keeps v in a register. GCC otherwise reads it from memory again for each multiply-add that uses
+// it, and a processor does no more than two loads at a time.
+static inline Vec in_register(Vec v) {
 #if defined(__x86_64__)
     asm("" : "+v"(v));
 #elif defined(__aarch64__)
@@ -45,36 +50,24 @@ static inline V held(V v) {
     return v;
 }
 
-static inline V where(Mask keep, V v) { return (V)((Mask)v & keep); }  // 0 elsewhere
+static inline Vec select(Mask mask, Vec v) { return (Vec)((Mask)v & mask); } // 0 elsewhere
 
-static inline V relu(V v) { return where(~(Mask)(v < V{}), v); }  // NaN stays, as in torch
+static inline Vec relu(Vec v) { return select(~(Mask)(v < Vec{}), v); } // keeps NaN, as torch does
 
-static inline float total(V v) {
+static inline float sum_of(Vec v) {
     float sum = 0;
-    for (int i = 0; i < LANES; i++) sum += v[i];
+    for (int i = 0; i < VECTOR_WIDTH; i++) sum += v[i];
     return sum;
 }
 
-// Memory for one use at a time, which grows to the most that was asked for.
-class Room {
-  public:
-    ~Room() { release(); }
+// A piece of memory that the caller has allocated, with room for `capacity` vectors.
+struct Buffer {
+    Vec *start;
+    size_t capacity;
 
-    template <typename T> T *of(size_t count) {
-        size_t bytes = count * sizeof(T) + 2 * sizeof(V);  // kernels may read a vector too far
-        if (bytes > size) {
-            release();
-            start = ::operator new(bytes, std::align_val_t{64});
-            size = bytes;
-        }
-        return static_cast<T *>(start);
+    // Room for `count` elements; kernels may read up to two vectors past the end.
+    template <typename T> T *of(size_t count) const {
+        if (count * sizeof(T) > capacity * sizeof(Vec)) std::abort(); // a bug in the sizes
+        return reinterpret_cast<T *>(start);
     }
-
-  private:
-    void release() {
-        if (start) ::operator delete(start, std::align_val_t{64});
-        start = nullptr;
-    }
-    void *start = nullptr;
-    size_t size = 0;
 };
