@@ -17,7 +17,7 @@ Put = Callable[..., Path]
 
 @pytest.fixture
 def put(record: RunRecord, tmp_path: Path) -> Put:
-    """Writes the record of a run, changed, into runs/NAME/seed-SEED beside the README."""
+    """Writes the record of a run, changed, into runs/NAME/seed-SEED next to the README."""
 
     def write(name: str, seed: int, right: int = 200, max_params: int = 1000) -> Path:
         budget = dataclasses.replace(record.experiment.budget, max_params=max_params)
@@ -134,7 +134,7 @@ def test_line_ends_and_links_are_kept(put: Put, tmp_path: Path) -> None:
     assert not update(path)
 
 
-def test_marks_in_code_are_text(tmp_path: Path) -> None:
+def test_marks_in_code_are_ignored(tmp_path: Path) -> None:
     path = tmp_path / "README.md"
     text = (
         "```\n<!-- smidgen nonsense -->\n```\n\n    <!-- smidgen end -->\n\n`<!-- smidgen x -->`\n"
@@ -143,7 +143,7 @@ def test_marks_in_code_are_text(tmp_path: Path) -> None:
     assert not update(path)
 
 
-def test_runs_may_be_missing_where_the_mark_says_so(put: Put, tmp_path: Path) -> None:
+def test_if_any_allows_that_there_are_no_runs(put: Put, tmp_path: Path) -> None:
     path = readme(tmp_path, "results if-any runs/*/seed-*", "verdict if-any runs/one/seed-0")
     update(path)
     assert path.read_text("utf-8").count("No runs yet.") == 2
@@ -156,15 +156,15 @@ def test_runs_may_be_missing_where_the_mark_says_so(put: Put, tmp_path: Path) ->
     ("words", "said"),
     [
         ("result runs/*", "line 3: unknown section 'result'; known are results, layers, verdict"),
-        ("results runs/x-*", r"line 3: nothing matches 'runs/x-\*' beside README.md"),
+        ("results runs/x-*", r"line 3: nothing matches 'runs/x-\*' relative to README.md"),
         ("results", "line 3: results needs the folder of a run"),
         ("results if-any", "line 3: results needs the folder of a run"),
-        ("results /runs/*", "line 3: '/runs/.*' is no pattern"),
-        ('results "runs', "line 3: .* is not understood: No closing quotation"),
+        ("results /runs/*", "line 3: '/runs/.*' is not a pattern"),
+        ('results "runs', "line 3: .* cannot be read: No closing quotation"),
         ("layers runs/*/*", "line 3: this section is about one run, not 2"),
     ],
 )
-def test_a_mark_that_makes_no_sense_is_named_with_its_line(
+def test_an_invalid_mark_is_named_with_its_line(
     put: Put, tmp_path: Path, words: str, said: str
 ) -> None:
     put("one", 0)
@@ -181,7 +181,7 @@ def test_a_mark_that_makes_no_sense_is_named_with_its_line(
     ("text", "said"),
     [
         ("a\n<!-- smidgen results x -->\nb\n", "line 2: the section has no end"),
-        ("<!-- smidgen end -->\n", "line 1: 'smidgen end' ends no section"),
+        ("<!-- smidgen end -->\n", "line 1: 'smidgen end' has no section to end"),
         (
             "<!-- smidgen layers x -->\n\n<!-- smidgen verdict x -->\n<!-- smidgen end -->\n",
             "line 3: a section begins inside the one of line 1",
@@ -212,7 +212,7 @@ def test_a_damaged_record_is_named_with_the_line(put: Put, tmp_path: Path) -> No
         update(path)
 
 
-def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):
         update(tmp_path / "README.md")
     (tmp_path / "README.md").write_bytes(b"\xff\xfe")
