@@ -1,11 +1,11 @@
-"""The starter repository: complete, inside its own budget, and never over anybody's files."""
+"""A new project: complete, inside its own budget, and never written over existing files."""
 
 from pathlib import Path
 
 import pytest
 
 from smidgen.cli import main
-from smidgen.cli.project import write_project
+from smidgen.cli.project.template import write_project
 from smidgen.config import read_experiment
 from smidgen.data import open_dataset
 from smidgen.errors import ConfigError, SmidgenError
@@ -50,28 +50,28 @@ def test_a_run_of_it_passes_the_gate_too(
     assert main(["readme", "--update", "README.md"]) == 0
     assert main(["readme", "--check", "README.md"]) == 0
     assert "| tiny " in (tmp_path / "README.md").read_text("utf-8")
-    assert "stale" in capsys.readouterr().out
+    assert "out of date" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["README.md", ".github/workflows/smidgen.yml"])
-def test_what_is_there_stays(tmp_path: Path, name: str) -> None:
+def test_existing_files_are_not_overwritten(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("mine", encoding="utf-8")
-    with pytest.raises(ConfigError, match=f"{name} is there already"):
+    with pytest.raises(ConfigError, match=f"{name} exists and is not overwritten"):
         write_project(tmp_path, "tiny")
     assert path.read_text("utf-8") == "mine"
     assert [file for file in tmp_path.rglob("*") if file.is_file()] == [path]
 
 
 @pytest.mark.parametrize("name", ["", "a/b", 'a"b', "a\nb", ".hidden", "a\\b"])
-def test_a_name_that_is_none_writes_nothing(tmp_path: Path, name: str) -> None:
+def test_an_invalid_name_writes_nothing(tmp_path: Path, name: str) -> None:
     with pytest.raises(ConfigError, match="cannot name an experiment"):
         write_project(tmp_path, name)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(SmidgenError, match="cannot be made"):
         write_project(tmp_path / "file", "tiny")

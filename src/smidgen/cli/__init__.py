@@ -19,7 +19,7 @@ from types import FrameType
 from typing import NoReturn
 
 from smidgen._version import __version__
-from smidgen.cli import bench, data, pages, report, train
+from smidgen.cli import bench, data, project, report, train
 from smidgen.cli.arguments import (
     add_data_dir,
     add_device,
@@ -106,7 +106,7 @@ def _parser() -> Parser:
     )
 
     report.add(commands)
-    pages.add(commands)
+    project.add(commands)
     data.add(commands)
 
     predict = commands.add_parser("predict", help="classify pictures with a run's network")

@@ -1,4 +1,4 @@
-"""The command that writes reports from the folders of runs."""
+"""The commands `report`, `readme` and `audit`."""
 
 import argparse
 from pathlib import Path
@@ -6,31 +6,77 @@ from typing import Any
 
 
 def add(commands: Any) -> None:
-    """Register `report`."""
-    parser = commands.add_parser(
+    """Register the commands."""
+    report = commands.add_parser(
         "report",
-        help="write a page about one run, or about several side by side",
-        description="One run: its page goes into its own folder. Several: a comparison, in the "
-        "order given, in the folder `comparison`. --out says otherwise.",
+        help="write a page about one run, or a comparison of several",
+        description="The page of one run goes into its folder, a comparison, in the order given, "
+        "into the folder `comparison`.",
     )
-    parser.set_defaults(command=_report)
-    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="the runs' folders")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="the folder to write into")
+    report.set_defaults(command=_report)
+    report.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="the runs' folders")
+    report.add_argument("--out", type=Path, metavar="DIR", help="another folder to write into")
+
+    readme = commands.add_parser(
+        "readme",
+        help="fill the marked sections of a README from records, or check that they are up to date",
+        description="A section begins with <!-- smidgen results PATTERN... -->, <!-- smidgen "
+        "layers RUN --> or <!-- smidgen verdict RUN -->, and ends with <!-- smidgen end -->. "
+        "Patterns match run folders and are relative to the file. Exit status of --check: 0 up to "
+        "date, 1 out of date.",
+    )
+    readme.set_defaults(command=_readme)
+    action = readme.add_mutually_exclusive_group(required=True)
+    action.add_argument("--update", type=Path, metavar="FILE", help="fill the sections of FILE")
+    action.add_argument("--check", type=Path, metavar="FILE", help="check FILE, change nothing")
+
+    audit = commands.add_parser(
+        "audit",
+        help="find contradictions in the layer and receptive field tables of a page",
+        description="Compares rows with totals, sizes with kernels, receptive fields and jumps "
+        "with the rows above. Exit status: 0 nothing found, 1 something found.",
+    )
+    audit.set_defaults(command=_audit)
+    audit.add_argument("file", type=Path, metavar="FILE", help="Markdown or any other text")
 
 
 def _report(given: argparse.Namespace) -> int:
-    from smidgen._storage.files import make_folder
     from smidgen.report import read_run, write_comparison, write_report
 
     runs = [read_run(folder) for folder in given.runs]
     if len(runs) == 1:
-        out = make_folder(given.out or runs[0].folder)
-        page = write_report(runs[0], out)
+        page = write_report(runs[0], given.out)
     else:
-        out = make_folder(given.out or Path("comparison"))
-        page = write_comparison(runs, out)
+        page = write_comparison(runs, given.out or Path("comparison"))
     for run in runs:
         for sentence in run.missing:
             print(f"{run.folder}: {sentence}")
     print(f"report: {page}")
     return 0
+
+
+def _readme(given: argparse.Namespace) -> int:
+    from smidgen.report.readme import is_stale, update
+
+    if given.update is not None:
+        changed = update(given.update)
+        print(f"{given.update}: {'updated' if changed else 'up to date'}")
+        return 0
+    if is_stale(given.check):
+        print(f"{given.check}: out of date; run smidgen readme --update {given.check}")
+        return 1
+    print(f"{given.check}: up to date")
+    return 0
+
+
+def _audit(given: argparse.Namespace) -> int:
+    from smidgen._storage.files import read_text
+    from smidgen.report.audit import audit
+
+    text = read_text(given.file)
+    findings = audit(text.replace("\r\n", "\n").replace("\r", "\n"))
+    for finding in findings:
+        print(f"{given.file}, {finding}")
+    if not findings:
+        print(f"{given.file}: nothing found")
+    return 1 if findings else 0

@@ -1,4 +1,4 @@
-"""The commands readme, audit and init: what they print, and their exit status."""
+"""The commands readme, audit and init: output and exit status."""
 
 import shutil
 from pathlib import Path
@@ -64,12 +64,12 @@ def test_readme_is_stale_until_it_is_updated(
     statuses = [main(["readme", flag, str(page)]) for flag in ("--check", "--update", "--check")]
     assert statuses == [1, 0, 0]
     said = capsys.readouterr().out.splitlines()
-    assert said[0] == f"{page}: stale; smidgen readme --update {page}"
+    assert said[0] == f"{page}: out of date; run smidgen readme --update {page}"
     assert said[1:] == [f"{page}: updated", f"{page}: up to date"]
     assert "| tiny " in page.read_text("utf-8")
 
 
-def test_init_names_what_it_wrote_and_what_comes_next(
+def test_init_lists_its_files_and_the_next_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     (tmp_path / "my-net").mkdir()
@@ -80,7 +80,7 @@ def test_init_names_what_it_wrote_and_what_comes_next(
     assert "OWNER/smidgen" in said
     assert 'name = "my-net"' in Path("experiment.toml").read_text("utf-8")
     assert main(["init"]) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "exists and is not overwritten" in capsys.readouterr().err
 
 
 def test_init_into_a_folder_with_a_name_and_an_action(tmp_path: Path, capsys: Capture) -> None:
