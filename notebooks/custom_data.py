@@ -9,14 +9,13 @@
 # ---
 
 # %% [markdown]
-# # Your own data
+# # Custom data
 #
-# From arrays of your own to a trained network: an `.npz` file, an experiment built in Python, and
-# predictions for pictures that were drawn by hand. Folders of pictures, IDX files and CSV files
-# work the same way (docs/data.md).
+# From arrays to a trained network: an `.npz` file, an experiment written in Python, and predictions
+# for image files. Folders of images, IDX files and CSV files work the same way (docs/data.md).
 
 # %%
-# On Colab, and wherever smidgen is not installed yet; elsewhere this does nothing.
+# On Colab, or wherever smidgen is not installed yet; otherwise this installs nothing.
 import importlib.util
 
 if importlib.util.find_spec("smidgen") is None:
@@ -25,14 +24,12 @@ if importlib.util.find_spec("smidgen") is None:
 
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "smidgen"], check=True)
 
-
 # %% [markdown]
 # ## Arrays
 #
-# scikit-learn's digits stand in for your arrays here: 8x8 numbers from 0 to 16. What smidgen
-# reads is a file with `x_train`, `y_train`, `x_test` and `y_test`: images of integers from 0 to
-# 255, grayscale (images, height, width) or in colour (images, height, width, 3), and a label for
-# each.
+# scikit-learn's digits, 8x8 numbers from 0 to 16, are the custom arrays here. smidgen reads a file
+# with `x_train`, `y_train`, `x_test` and `y_test`: images of integers from 0 to 255, grayscale
+# (images, height, width) or colour (images, height, width, 3), and one label for each image.
 
 # %%
 import numpy as np
@@ -42,13 +39,13 @@ from sklearn.datasets import load_digits
 bundle = load_digits()
 
 
-def framed(small: np.ndarray) -> np.ndarray:
-    """A digit of 8x8 as MNIST has them: 20x20 in the middle of 28x28, uint8."""
+def as_in_mnist(small: np.ndarray) -> np.ndarray:
+    """Scale an 8x8 digit to 20x20 and centre it in 28x28, uint8."""
     grayscale = Image.fromarray((small * 255 / 16).astype(np.uint8))
     return np.pad(np.asarray(grayscale.resize((20, 20), Image.Resampling.BILINEAR)), 4)
 
 
-images = np.stack([framed(small) for small in bundle.images])  # (images, height, width)
+images = np.stack([as_in_mnist(small) for small in bundle.images])  # (images, height, width)
 labels = bundle.target  # (images,)
 np.savez_compressed(
     "my_digits.npz",
@@ -59,9 +56,9 @@ np.savez_compressed(
 )
 
 # %% [markdown]
-# From here on only the next line knows where the images come from. For MNIST it is
-# `Data(name="mnist", augment=AUGMENT)`, for a folder with one folder of pictures for each class
-# `Data(path="pictures", size=28, grayscale=True, augment=AUGMENT)`.
+# Only the `Data` below says where the images come from. For MNIST it would be `Data(name="mnist",
+# augment=AUGMENT)`, and for a folder with one subfolder of images per class `Data(path="images",
+# size=28, grayscale=True, augment=AUGMENT)`.
 
 # %%
 import smidgen
@@ -71,12 +68,11 @@ AUGMENT = Augment(rotate=12, translate=0.07, scale=0.1, shear=0.2, no_aug_epochs
 DATA = Data(path="my_digits.npz", augment=AUGMENT)
 
 dataset = smidgen.load(DATA)
-print(f"{len(dataset.train):,} to train on, {len(dataset.validation):,} to choose by")
-print(f"{len(dataset.test):,} to test, in the classes {', '.join(dataset.classes)}")
+print(f"{len(dataset.train):,} training images, {len(dataset.validation):,} validation images")
+print(f"{len(dataset.test):,} test images; classes {', '.join(dataset.classes)}")
 
 # %% [markdown]
-# Whether they arrived as they should shows at a glance: bright on black, the right way up, not
-# mirrored.
+# Look at the images: these should be bright on black, upright and not mirrored.
 
 # %%
 first = dataset.train.images[:42, 0].numpy()  # (images, height, width)
@@ -85,8 +81,8 @@ Image.fromarray(np.vstack([np.hstack(list(first[row : row + 14])) for row in (0,
 # %% [markdown]
 # ## An experiment in Python
 #
-# The same as a TOML file, with the same checks: a value that makes no sense is refused with a
-# sentence that says what would.
+# This is the same as a TOML file and is validated in the same way: an invalid value is an error
+# that says what is allowed.
 
 # %%
 from smidgen import Average, Budget, Experiment, Model, Optimizer, Schedule, Train
@@ -98,7 +94,7 @@ except smidgen.SmidgenError as error:
 
 experiment = Experiment(
     name="my-digits",
-    target="Under 4,000 parameters and 95 % on my own arrays.",
+    target="Under 4,000 parameters and 95 % on custom arrays.",
     budget=Budget(max_params=3_999, max_epochs=20, min_accuracy=0.95),
     model=Model(chain="6 8 M 10 10 12 G"),
     data=DATA,
@@ -111,69 +107,65 @@ experiment = Experiment(
     ),
 )
 
-# %%
-from smidgen.data import open_dataset
-from smidgen.runs.prepare import prepare_network
-
-network, profile = prepare_network(experiment, open_dataset(experiment.data).info)
-print(profile)
 
 # %%
-from smidgen.report import percent
+class PrintEpochs(smidgen.Callback):
+    """Prints the validation accuracy after each epoch."""
 
-outcome = smidgen.train(
-    experiment,
-    smidgen.RunOptions(seed=0),
-    smidgen.Listener(
-        epoch=lambda epoch, _: print(f"{epoch.epoch:>3}  {percent(epoch.validation.accuracy):>8}")
-    ),
-)
-print(outcome.verdict)
+    def on_epoch_end(self, epoch, *_):
+        print(f"{epoch.epoch:>3}  {epoch.validation.accuracy:>7.2%}")
 
-# %%
-Image.open(outcome.folder / "figures" / "accuracy.png")
+
+result = smidgen.train(experiment, smidgen.RunOptions(seed=0), [PrintEpochs()])
+print(result.verdict)
 
 # %%
-Image.open(outcome.folder / "figures" / "confusion.png")
+result.record.profile
+
+# %%
+Image.open(result.folder / "figures" / "accuracy.png")
+
+# %%
+Image.open(result.folder / "figures" / "confusion.png")
 
 # %% [markdown]
-# `experiment.toml` in the run's folder is this experiment as a file, for `smidgen train`, and
-# `smidgen check` counts and scores again from the weights:
+# The run's folder has this experiment as a file, `experiment.toml`, for `smidgen train`. `smidgen
+# check` recomputes the results from the weights:
 
 # %%
-found = smidgen.check(outcome.folder)
+found = smidgen.check(result.folder)
 print("equals its record" if not found.differences else found.differences)
 
 # %% [markdown]
-# ## Pictures from elsewhere
+# ## Image files
 #
-# Pictures are taken as those of the training were: any size will do, but what was bright on black
-# there should be bright on black here. Some test images, enlarged, stand in for your pictures.
+# Images of any size can be classified, but they must look like the training images: bright on black
+# if those were. Some enlarged test images serve as an example.
 
 # %%
 from pathlib import Path
 
-pictures = Path("pictures")
-pictures.mkdir(exist_ok=True)
-paths = [pictures / f"{number}.png" for number in range(6)]
+folder = Path("images")
+folder.mkdir(exist_ok=True)
+paths = [folder / f"{number}.png" for number in range(6)]
 for path, image in zip(paths, dataset.test.images[:, 0].numpy(), strict=False):
     Image.fromarray(image).resize((140, 140), Image.Resampling.BICUBIC).save(path)
 
 Image.fromarray(np.hstack([np.asarray(Image.open(path)) for path in paths]))
 
 # %%
-for prediction in smidgen.predict(outcome.folder, paths):
-    likely = ", ".join(f"{name} {percent(share)}" for name, share in prediction.classes[:3])
+for prediction in smidgen.predict(result.folder, paths):
+    likely = ", ".join(f"{name} {share:.2%}" for name, share in prediction.classes[:3])
     print(f"{prediction.path.name}: {likely}")
 
 # %% [markdown]
-# The same in dark on white. Digits for a network of MNIST are turned round by themselves; what is
-# right for your own pictures smidgen cannot know, and a network that never saw these is wrong, and
-# certain of it. Show it both, or turn the pictures round first.
+# Now the same images inverted, dark on white. For a network trained on MNIST, smidgen inverts such
+# images itself; for custom data it cannot know what is right. A network that has never seen
+# inverted images is often wrong with high confidence: train it on both, or invert the images first.
 
 # %%
 for path in paths:
     Image.fromarray(255 - np.asarray(Image.open(path))).save(path)
-for prediction in smidgen.predict(outcome.folder, paths):
+for prediction in smidgen.predict(result.folder, paths):
     name, share = prediction.classes[0]
-    print(f"{prediction.path.name}: {name} {percent(share)}")
+    print(f"{prediction.path.name}: {name} {share:.2%}")

@@ -11,12 +11,12 @@
 # %% [markdown]
 # # Quickstart
 #
-# smidgen trains image classifiers that must stay small: so many parameters, so many epochs, at
-# least this accuracy. This notebook goes once from a budget to a verdict, in under a minute on
-# two cores.
+# smidgen trains image classifiers that must stay small: at most this many parameters and epochs, at
+# least this accuracy. This notebook goes from a budget to a verdict in less than a minute on two
+# cores.
 
 # %%
-# On Colab, and wherever smidgen is not installed yet; elsewhere this does nothing.
+# On Colab, or wherever smidgen is not installed yet; otherwise this installs nothing.
 import importlib.util
 
 if importlib.util.find_spec("smidgen") is None:
@@ -25,14 +25,13 @@ if importlib.util.find_spec("smidgen") is None:
 
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "smidgen"], check=True)
 
-
 # %% [markdown]
 # ## The experiment
 #
-# What is to be done stands in one place: the target in words, the budget, the network, the data
-# and the training. This one comes with smidgen and uses 1,797 real handwritten digits that need
-# no download. For MNIST, change the first line to `"quickstart"`: it is downloaded where it is
-# not at hand, and then an epoch takes a while.
+# An experiment says what to train: a target in words, the budget, the network, the data and the
+# training settings. This one comes with smidgen and uses 1,797 handwritten digits that need no
+# download. To use MNIST, change the first line to `"quickstart"`: it is downloaded if necessary,
+# and training takes longer.
 
 # %%
 EXPERIMENT = "quickstart-digits"
@@ -43,101 +42,114 @@ experiment = smidgen.find_experiment(EXPERIMENT)
 print(experiment.to_toml())
 
 # %% [markdown]
-# ## Before any training
+# ## Before training
 #
-# Layers, parameters, multiply-adds, receptive fields and memory are known without training; a
-# network over its budget would stop here.
+# Layers, parameters, multiply-adds, receptive fields and memory are known without training. A
+# network that exceeds its budget would be stopped here.
 
 # %%
-from smidgen.data import open_dataset
-from smidgen.runs.prepare import prepare_network
+from smidgen.models import build
 
-network, profile = prepare_network(experiment, open_dataset(experiment.data).info)
-print(profile)
-print()
+network = build(experiment.model, (1, 28, 28), num_classes=10)
+profile = smidgen.profile(network, (1, 28, 28))
 print(experiment.budget.check(profile, epochs=experiment.train.epochs))
+
+# %%
+profile
 
 # %% [markdown]
 # ## Training
 #
-# The last training images are set aside, and everything is chosen by them; the test images are
-# scored once, after the last epoch. What came of it goes to a folder of its own below `runs/`.
+# The last training images are the validation set: every choice is made on them. The test images are
+# scored once, after the last epoch. All results go to a new folder below `runs/`.
 
 # %%
 from smidgen.record import Epoch
-from smidgen.report import percent
 
 
-def tell(epoch: Epoch, _: float) -> None:
-    """One line for each epoch."""
-    counted = epoch.validation or epoch.train
-    print(f"{epoch.epoch:>3}  loss {counted.loss:.4f}  accuracy {percent(counted.accuracy):>8}")
+class PrintEpochs(smidgen.Callback):
+    """Prints one line for each epoch."""
+
+    def on_epoch_end(self, epoch: Epoch, *_: object) -> None:
+        score = epoch.validation or epoch.train
+        print(f"{epoch.epoch:>3}  loss {score.loss:.4f}  accuracy {score.accuracy:>7.2%}")
 
 
-outcome = smidgen.train(experiment, smidgen.RunOptions(seed=0), smidgen.Listener(epoch=tell))
+result = smidgen.train(experiment, smidgen.RunOptions(seed=0), [PrintEpochs()])
 
 # %% [markdown]
 # ## The verdict
 #
-# Budget against record, a line for each limit. One test set allows an interval only, and the
-# sentence below says which.
+# The budget compared with the result, one line for each limit. A finite test set only gives a
+# confidence interval for the accuracy.
 
 # %%
 from smidgen.stats import wilson_interval
 
-record, folder = outcome.record, outcome.folder
-low, high = wilson_interval(record.test.num_correct, record.test.num_images)
-print(outcome.verdict)
+test = result.record.test
+low, high = wilson_interval(test.num_correct, test.num_images)
+print(result.verdict)
 print()
-print(
-    f"{record.test.num_correct} of {record.test.num_images} test images are right; with 95 % "
-    f"confidence the accuracy lies between {percent(low)} and {percent(high)}."
-)
+print(f"{test.num_correct} of {test.num_images} test images are classified correctly.")
+print(f"95 % confidence interval of the accuracy: {low:.2%} to {high:.2%}")
 
 # %% [markdown]
 # ## The report
 #
-# The folder of the run holds a page (`report.html`) with everything: curves, samples, mistakes,
-# calibration, tables, and the command that repeats it. Its pictures, one by one:
+# The run's folder has a page (`report.html`) with curves, samples, errors, calibration, tables and
+# the command that repeats the run. Here are some of its plots:
 
 # %%
 from PIL import Image
 
-Image.open(folder / "figures" / "accuracy.png")
+Image.open(result.folder / "figures" / "accuracy.png")
 
 # %%
-Image.open(folder / "figures" / "loss.png")
+Image.open(result.folder / "figures" / "loss.png")
 
 # %% [markdown]
-# Training images, and below each of them one draw of the augmentation:
+# Training images, each with one augmented version below it:
 
 # %%
-Image.open(folder / "figures" / "samples.png")
+Image.open(result.folder / "figures" / "samples.png")
 
 # %% [markdown]
-# Who is taken for whom:
+# The confusion matrix, true classes against predicted classes:
 
 # %%
-Image.open(folder / "figures" / "confusion.png")
+Image.open(result.folder / "figures" / "confusion.png")
 
 # %% [markdown]
-# Where the parameters and the multiply-adds go:
+# Parameters and multiply-adds by layer:
 
 # %%
-Image.open(folder / "figures" / "cost.png")
+Image.open(result.folder / "figures" / "cost.png")
 
 # %% [markdown]
-# ## What is left to keep
+# ## The trained network
 #
-# The record (`run.json`) is what every table and picture is made from; the weights are a
-# safetensors file, which runs no code when it is read.
+# The result includes the trained network, and `smidgen.load_network("runs/...")` loads it again
+# later. It takes raw pixels from 0 to 255.
 
 # %%
-for path in sorted(folder.iterdir()):
+digits = smidgen.load(experiment.data).test
+network = smidgen.load_network(result.folder)
+predicted = network(digits.images[:10]).argmax(1)
+print("predicted:", predicted.tolist())
+print("true:     ", digits.labels[:10].tolist())
+
+# %% [markdown]
+# ## The files
+#
+# All tables and plots are made from the record (`run.json`). The weights are a safetensors file,
+# which executes no code when it is read.
+
+# %%
+for path in sorted(result.folder.iterdir()):
     print(path.name)
 
 # %% [markdown]
-# `smidgen check RUN` counts and scores again from the weights and holds both against the record,
-# `smidgen report RUN RUN` puts several runs side by side, and `smidgen predict RUN PICTURE`
-# classifies pictures. Next: three attempts under 8,000 parameters (`three_attempts.ipynb`), and
-# data of your own (`own_data.ipynb`).
+# `smidgen check RUN` recomputes the results from the weights and compares them with the record,
+# `smidgen report RUN RUN` compares several runs, and `smidgen predict RUN IMAGE` classifies images.
+# Next: three attempts under 8,000 parameters (`three_attempts.ipynb`) and custom data
+# (`custom_data.ipynb`).

@@ -11,11 +11,12 @@
 # %% [markdown]
 # # Three attempts under 8,000 parameters
 #
-# From a bulky network to one inside a budget, each attempt told as target, result and analysis.
-# Every attempt trains for the same number of epochs, from the same seed, on the same images.
+# From a large network to one that fits a budget. Each attempt has a target, a result and an
+# analysis. All attempts train for the same number of epochs, from the same seed and on the same
+# images.
 
 # %%
-# On Colab, and wherever smidgen is not installed yet; elsewhere this does nothing.
+# On Colab, or wherever smidgen is not installed yet; otherwise this installs nothing.
 import importlib.util
 
 if importlib.util.find_spec("smidgen") is None:
@@ -24,12 +25,11 @@ if importlib.util.find_spec("smidgen") is None:
 
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "smidgen"], check=True)
 
-
 # %% [markdown]
 # ## The budget
 #
-# For MNIST instead of the embedded digits, change the first line to `"mnist"`; the target and the
-# number of epochs go with it.
+# To use MNIST instead of the embedded digits, change the first line to `"mnist"`; the target and
+# the number of epochs change with it.
 
 # %%
 DATA = "digits"
@@ -46,109 +46,104 @@ from smidgen import (
     Experiment,
     Model,
     Optimizer,
+    RunResult,
     Schedule,
     Train,
 )
-from smidgen.report import percent, read_run, write_comparison
-from smidgen.runs.run import Outcome
-from smidgen.data import open_dataset
-from smidgen.runs.prepare import prepare_network
 
 EPOCHS, ACCURACY = {"digits": (20, 0.97), "mnist": (12, 0.993)}[DATA]
 budget = Budget(max_params=7_999, max_epochs=EPOCHS, min_accuracy=ACCURACY)
 dataset = smidgen.load(Data(name=DATA))
-print(f"{DATA}: {len(dataset.train):,} to train on, {len(dataset.validation):,} to choose by")
+print(f"{len(dataset.train):,} training images, {len(dataset.validation):,} validation images")
 
 
-def attempt(experiment: Experiment) -> Outcome:
-    """Train it, and say what came of it."""
-    outcome = smidgen.train(experiment, smidgen.RunOptions(seed=0), dataset=dataset)
-    if outcome.record is None:
-        print("stopped before training: the budget cannot be kept")
+def attempt(experiment: Experiment) -> RunResult:
+    """Train the experiment and print the result."""
+    result = smidgen.train(experiment, smidgen.RunOptions(seed=0), dataset=dataset)
+    if result.record is None:
+        print("stopped before training: the network exceeds the budget")
     else:
-        last = outcome.record.epochs[-1]
-        print(f"training accuracy    {percent(last.train.accuracy):>9}")
-        print(f"validation accuracy  {percent(last.validation.accuracy):>9}")
-    print(outcome.verdict)
-    return outcome
+        last = result.record.epochs[-1]
+        print(f"training accuracy    {last.train.accuracy:>7.2%}")
+        print(f"validation accuracy  {last.validation.accuracy:>7.2%}")
+    print(result.verdict)
+    return result
 
 
 # %% [markdown]
-# ## Attempt 1: bulky
+# ## Attempt 1: large
 #
-# **Target.** See that the data can be learnt at all, with the network that one writes down first:
-# channels that double, and a fully connected layer at the end. No augmentation, a learning rate
-# that stays as it is.
+# **Target.** Find out whether the data can be learnt at all, with a typical first network: channels
+# that double, and a fully connected layer at the end. No augmentation, a constant learning rate.
 #
-# A network is a line in compact notation: `16` is a 3x3 convolution to 16 channels with batch
-# norm and ReLU, `M` a 2x2 max-pool, `F` flattens and classifies.
+# A network is one line of chain notation: `16` is a 3x3 convolution to 16 channels with batch norm
+# and ReLU, `M` a 2x2 max-pool, and `F` flattens and classifies.
 
 # %%
-plain = Train(
+simple = Train(
     epochs=EPOCHS,
     batch_size=32 if DATA == "digits" else 128,
     optimizer=Optimizer(name="sgd", lr=0.02, momentum=0.9, nesterov=True),
-    schedule=Schedule(name="constant"),
-    average=Average(name="none"),
 )
 first = Experiment(
-    name="attempt-1-bulky",
+    name="attempt-1-large",
     target="Learn the data at all.",
     budget=budget,
     model=Model(chain="16 16 M 32 32 M F"),
     data=Data(name=DATA),
-    train=plain,
+    train=simple,
 )
-first_outcome = attempt(first)
+first_result = attempt(first)
 
 # %% [markdown]
-# **Result.** The budget stops it before a single step: the network is nearly three times too
-# large, and no time is spent on it. To learn something from it all the same, it is trained once
-# without the limit on parameters.
+# **Result.** The budget stops it before the first step: the network is nearly three times too
+# large, and no time is wasted on it. To learn something anyway, train it once without the limit on
+# parameters.
 
 # %%
 first = dataclasses.replace(first, budget=dataclasses.replace(budget, max_params=None))
-first_outcome = attempt(first)
+first_result = attempt(first)
 
 # %%
-print(first_outcome.record.profile)
+first_result.record.profile
 
 # %% [markdown]
-# **Analysis.** Every training image is right, and one test image in twenty is not: it learns its
-# images by heart. The table says where the size is: two thirds of the parameters stand in two
+# **Analysis.** Every training image is classified correctly, but one test image in twenty is not:
+# the network memorizes its images. The table shows where the parameters are: two thirds are in two
 # layers, the last convolution and the fully connected one.
 
 # %% [markdown]
-# ## Attempt 2: the same, narrower
+# ## Attempt 2: the same, but narrower
 #
-# **Target.** Inside the budget by the shortest way: divide all channels by four.
+# **Target.** Fit the budget in the simplest way: divide all channels by four.
 
 # %%
 second = Experiment(
     name="attempt-2-narrow",
-    target="Inside the budget, by fewer channels alone.",
+    target="Fit the budget with fewer channels only.",
     budget=budget,
     model=Model(chain="4 4 M 8 8 M F"),
     data=Data(name=DATA),
-    train=plain,
+    train=simple,
 )
-second_outcome = attempt(second)
+second_result = attempt(second)
 
 # %% [markdown]
-# **Result.** A ninth of the parameters, far inside the limit, and a point of test accuracy gone.
+# **Result.** A ninth of the parameters, far below the limit, and one percentage point less test
+# accuracy.
 #
-# **Analysis.** Two things stand out. More than half of the parameters go into the fully connected
-# layer, which ties every class to every place of the map. And every training image is still
-# right: it is not too small to learn them, it sees too few of them, so it should see them
-# differently each time.
+# **Analysis.** Two things stand out. More than half of the parameters are in the fully connected
+# layer, which connects every class to every position of the feature map. And every training image
+# is still classified correctly: the network is not too small to learn them. It sees too few images,
+# so it should see them in more variations.
 
 # %% [markdown]
-# ## Attempt 3: another shape, another recipe
+# ## Attempt 3: a different architecture and recipe
 #
-# **Target.** The budget. `G` averages each channel over the whole map and classifies what
-# remains, so the head costs next to nothing and its parameters move into convolutions, which see
-# 22 of 28 pixels before the average. Images are rotated, shifted, scaled and sheared a little,
-# the learning rate rises and falls once, and a running average of the weights is what counts.
+# **Target.** The budget. `G` averages each channel over the feature map and classifies the
+# averages, so the head needs few parameters, which are better spent on convolutions; these see 22
+# of 28 pixels before the average. Images are slightly rotated, shifted, scaled and sheared, the
+# learning rate rises and falls once, and the final network is a running average of the weights.
 
 # %%
 third = Experiment(
@@ -161,40 +156,38 @@ third = Experiment(
         augment=Augment(rotate=12, translate=0.07, scale=0.1, shear=0.2),
     ),
     train=dataclasses.replace(
-        plain,
+        simple,
         optimizer=Optimizer(name="sgd", lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-4),
         schedule=Schedule(name="one-cycle", warmup=0.2),
         average=Average(name="ema", decay=0.98 if DATA == "digits" else 0.995),
     ),
 )
-network, profile = prepare_network(third, open_dataset(third.data).info)
-print(budget.check(profile, epochs=EPOCHS))
-
-# %%
-third_outcome = attempt(third)
+third_result = attempt(third)
 
 # %% [markdown]
-# **Result.** Inside the budget, on all counts.
+# **Result.** Inside the budget, for every limit.
 #
-# **Analysis.** Not every training image is right any longer, and more test images are: those it
-# learns from are harder than those it is scored on. Two things changed at once, so this run
-# alone does not say which of them did it; exchange one of them and run the cell again.
+# **Analysis.** Not every training image is classified correctly any longer, but more test images
+# are: the training images are now harder than the test images. Two things changed at once, so this
+# run alone does not show which of them helped; undo one of them and run the cell again.
 
 # %% [markdown]
-# ## Side by side
+# ## Comparison
 #
-# `smidgen report RUN RUN RUN` writes a page that compares runs; from Python it is one call.
+# `smidgen report RUN RUN RUN` writes a page that compares runs. In Python it is one call.
 
 # %%
-outcomes = [first_outcome, second_outcome, third_outcome]
+from smidgen.report import read_run, write_comparison
+
+results = [first_result, second_result, third_result]
 out = Path("runs") / "comparison"
 out.mkdir(exist_ok=True)
-write_comparison([read_run(outcome.folder) for outcome in outcomes], out)
-for outcome in outcomes:
-    record = outcome.record
+write_comparison([read_run(result.folder) for result in results], out)
+for result in results:
+    record = result.record
     print(
         f"{record.experiment.name:<18}{record.profile.num_params:>8,} parameters"
-        f"{record.profile.macs:>12,} multiply-adds{percent(record.test.score.accuracy):>10}"
+        f"{record.profile.macs:>12,} multiply-adds{record.test.score.accuracy:>10.2%}"
     )
 
 # %%
@@ -206,11 +199,11 @@ Image.open(out / "figures" / "pareto.png")
 Image.open(out / "figures" / "accuracy.png")
 
 # %% [markdown]
-# What the last one still gets wrong, the most wrong first:
+# The test images that the last network gets wrong, the worst first:
 
 # %%
-Image.open(third_outcome.folder / "figures" / "most-wrong.png")
+Image.open(third_result.folder / "figures" / "most-wrong.png")
 
 # %% [markdown]
-# One seed and a few hundred test images say this much and no more: differences of a percent may
-# be luck. Repeat an attempt with other seeds before you believe in its last decimal.
+# One seed and a few hundred test images prove no more than this: differences of one percentage
+# point may be chance. Repeat an attempt with other seeds before you trust its last decimal.

@@ -9,7 +9,8 @@ from smidgen.data.datasets import (
     TrainSplit,
     ValidationSplit,
 )
-from smidgen.data.images import MAX_PIXELS, load_image, open_image
+from smidgen.data.handwriting import load_like
+from smidgen.data.images import MAX_PIXELS
 from smidgen.data.loader import PrepareBatch, TrainLoader, eval_batches
 from smidgen.data.named.catalog import qmnist_extra
 from smidgen.data.source import NAMES, DatasetSource, find_data, load, open_dataset
@@ -30,9 +31,8 @@ __all__ = [
     "eval_batches",
     "find_data",
     "load",
-    "load_image",
+    "load_like",
     "normalize",
     "open_dataset",
-    "open_image",
     "qmnist_extra",
 ]

@@ -1,13 +1,13 @@
-"""Networks in compact notation, in the manner of VGG's lists: "8 8 M 12 12 12 12 G".
+"""Networks in chain notation, like VGG's configuration lists: "8 8 M 12 12 12 12 G".
 
-docs/chain.md is the reference. In short, from the image on:
+docs/chain.md is the reference. In short, from the image to the classes:
 
     12        3x3 convolution to 12 channels, no padding, no bias; batch norm; ReLU
     12,k1     the same with a 1x1 kernel       12,p1   with padding 1      12,s2  with stride 2
-    12,d      depthwise: each output channel sees one input channel
-    12,r      residual: the input is added to the output, where both have one shape
-    12,o0.1   followed by dropout of 10 %
-    M M3      max-pool over 2x2 (3x3), stride the same       A A3    average pool
+    12,d      depthwise: each output channel depends on one input channel
+    12,r      residual: the input is added to the output, which has the same shape
+    12,o0.1   dropout of 10 % after it
+    M M3      max-pool of 2x2 (3x3), same stride             A A3    average pool
     G         last: global average pool, linear layer to the classes
     F         last: flatten, linear layer to the classes
 """
@@ -29,14 +29,14 @@ SUFFIXES = {
     "o": "dropout, as in 12,o0.1",
 }
 _POOLS: dict[str, type[nn.MaxPool2d] | type[nn.AvgPool2d]] = {"M": nn.MaxPool2d, "A": nn.AvgPool2d}
-_MOST = 4096  # channels, kernel side, padding, stride: a slip of the keyboard is no network
-_MOST_TOKENS = 1000
-_MOST_PARAMS = 1 << 25  # checked before any are made
+_MAX_VALUE = 4096  # of channels, kernel, padding and stride; more is a typing error
+_MAX_TOKENS = 1000
+_MAX_PARAMS = 1 << 25  # checked before any layer is made
 
 
 @dataclass(frozen=True, slots=True)
 class Convolution:
-    """One convolution with its batch norm and ReLU, as its token says it."""
+    """A convolution with its batch norm and ReLU."""
 
     channels: int
     kernel: int = 3
@@ -49,7 +49,7 @@ class Convolution:
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """Max-pool (M) or average pool (A) with a stride equal to its side."""
+    """A max-pool (M) or average pool (A) whose stride equals its side."""
 
     kind: str
     side: int
@@ -57,7 +57,7 @@ class Pool:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What gives the class scores: G or F."""
+    """The last token, which gives the class scores: G or F."""
 
     kind: str
 
@@ -66,23 +66,23 @@ Step = Convolution | Pool | Head
 
 
 class Residual(nn.Module):
-    """A block whose input is added to its output."""
+    """A block with its input added to its output."""
 
     def __init__(self, block: nn.Module) -> None:
         super().__init__()
         self.block = block
 
     def forward(self, x: Tensor) -> Tensor:
-        """The shape of x."""
+        """Return a tensor with the shape of `x`."""
         out: Tensor = self.block(x) + x
         return out
 
 
 def parse_chain(text: str) -> tuple[Step, ...]:
-    """The steps that a chain names, the head last.
+    """Parse a chain into its steps, the head last.
 
     Raises:
-        ConfigError: a token that is wrong, with a mark below it.
+        ConfigError: a token is invalid; the message marks it.
 
     >>> parse_chain("8,s2 M G")
     (Convolution(channels=8, kernel=3, padding=0, stride=2, depthwise=False, residual=False, \
@@ -90,29 +90,29 @@ dropout=0.0), Pool(kind='M', side=2), Head(kind='G'))
     """
     tokens = text.split()
     if not tokens:
-        raise ConfigError('model.chain is empty; a small one is "8 8 M 12 12 G".')
-    if len(tokens) > _MOST_TOKENS:
-        raise _at(text, _MOST_TOKENS, f"a chain has at most {_MOST_TOKENS:,} tokens")
+        raise ConfigError('model.chain is empty; write for example "8 8 M 12 12 G".')
+    if len(tokens) > _MAX_TOKENS:
+        raise _token_error(text, _MAX_TOKENS, f"a chain has at most {_MAX_TOKENS:,} tokens")
     steps = []
     for number, token in enumerate(tokens):
         try:
             steps.append(_parse_token(token))
         except ValueError as error:
-            raise _at(text, number, str(error)) from None
+            raise _token_error(text, number, str(error)) from None
     for number, (step, following) in enumerate(pairwise([*steps, None])):
         if isinstance(step, Head) and following is not None:
-            raise _at(text, number + 1, f"nothing can follow {step.kind}, which gives the classes")
+            raise _token_error(text, number + 1, f"{step.kind} must be the last token")
     if not isinstance(steps[-1], Head):
-        raise _at(text, len(tokens) - 1, "the last token must be G or F, which give the classes")
+        raise _token_error(text, len(tokens) - 1, "the last token must be G or F")
     return tuple(steps)
 
 
 def build_chain(text: str, input_shape: tuple[int, int, int], num_classes: int) -> nn.Sequential:
-    """The network that `text` names, from images (channels, height, width) to logits.
+    """Build the network that `text` describes: (batch, *input_shape) to logits (batch, classes).
 
     Raises:
-        ConfigError: a wrong token, or one that does not fit where it stands or brings more
-            parameters than a small network has, with a mark below it.
+        ConfigError: a token is invalid, does not fit the output of the one before, or exceeds the
+            limit on parameters; the message marks it.
     """
     channels, *size = input_shape
     params = 0
@@ -120,20 +120,20 @@ def build_chain(text: str, input_shape: tuple[int, int, int], num_classes: int) 
     for number, step in enumerate(parse_chain(text)):
         try:
             if isinstance(step, Convolution):
-                size = _slide(size, step.kernel, step.stride, step.padding)
+                size = _output_size(size, step.kernel, step.stride, step.padding)
                 inputs = 1 if step.depthwise else channels
-                params = _more(params, (inputs * step.kernel**2 + 2) * step.channels)
+                params = _add_params(params, (inputs * step.kernel**2 + 2) * step.channels)
                 layers.append(_block(step, channels))
                 channels = step.channels
             elif isinstance(step, Pool):
-                size = _slide(size, step.side, step.side, 0)
+                size = _output_size(size, step.side, step.side, 0)
                 layers.append(_POOLS[step.kind](step.side))
             else:
                 inputs = channels * (size[0] * size[1] if step.kind == "F" else 1)
-                params = _more(params, (inputs + 1) * num_classes)
+                params = _add_params(params, (inputs + 1) * num_classes)
                 layers += _head(step, channels, size, num_classes)
         except ValueError as error:
-            raise _at(text, number, str(error)) from None
+            raise _token_error(text, number, str(error)) from None
     return nn.Sequential(*layers)
 
 
@@ -150,11 +150,11 @@ def _parse_token(token: str) -> Step:
         letter, value = suffix[:1], suffix[1:]
         if letter not in SUFFIXES:
             known = "; ".join(f"{key}: {meaning}" for key, meaning in SUFFIXES.items())
-            raise ValueError(f"unknown suffix {suffix!r}; known are {known}")
+            raise ValueError(f"unknown suffix {suffix!r}; suffixes are {known}")
         if letter in given:
-            raise ValueError(f"suffix {letter} is there twice")
+            raise ValueError(f"suffix {letter} is given twice")
         if letter in "dr" and value:
-            raise ValueError(f"suffix {letter} takes no value, and {suffix!r} has one")
+            raise ValueError(f"suffix {letter} takes no value, got {suffix!r}")
         given[letter] = value
     return Convolution(
         channels=_bounded(word, at_least=1),
@@ -163,29 +163,29 @@ def _parse_token(token: str) -> Step:
         stride=_bounded(given.get("s", "1"), at_least=1),
         depthwise="d" in given,
         residual="r" in given,
-        dropout=_share(given.get("o", "0")),
+        dropout=_dropout(given.get("o", "0")),
     )
 
 
 def _bounded(digits: str, at_least: int) -> int:
-    if not re.fullmatch(r"[0-9]{1,9}", digits) or not at_least <= int(digits) <= _MOST:
-        raise ValueError(f"{digits or 'nothing'!r} should be a number from {at_least} to {_MOST}")
+    if not re.fullmatch(r"[0-9]{1,9}", digits) or not at_least <= int(digits) <= _MAX_VALUE:
+        raise ValueError(f"expected a number from {at_least} to {_MAX_VALUE}, got {digits!r}")
     return int(digits)
 
 
-def _share(text: str) -> float:
+def _dropout(text: str) -> float:
     if not re.fullmatch(r"0|0?\.[0-9]{1,9}", text):
-        raise ValueError(f"dropout {text!r} should be a share below 1, such as 0.1")
+        raise ValueError(f"expected a dropout rate below 1, such as 0.1, got {text!r}")
     return float(text)
 
 
-def _more(params: int, added: int) -> int:
-    if params + added > _MOST_PARAMS:
-        raise ValueError(f"the network has more than {_MOST_PARAMS:,} parameters up to here")
+def _add_params(params: int, added: int) -> int:
+    if params + added > _MAX_PARAMS:
+        raise ValueError(f"the network has more than {_MAX_PARAMS:,} parameters by here")
     return params + added
 
 
-def _slide(size: list[int], kernel: int, stride: int, padding: int) -> list[int]:
+def _output_size(size: list[int], kernel: int, stride: int, padding: int) -> list[int]:
     if any(side + 2 * padding < kernel for side in size):
         have = "x".join(str(side + 2 * padding) for side in size)
         raise ValueError(f"a window of {kernel}x{kernel} does not fit into {have}")
@@ -194,7 +194,7 @@ def _slide(size: list[int], kernel: int, stride: int, padding: int) -> list[int]
 
 def _block(step: Convolution, inputs: int) -> nn.Module:
     if step.depthwise and step.channels % inputs:
-        raise ValueError(f"depthwise on {inputs} channels gives {inputs} or a multiple of it")
+        raise ValueError(f"a depthwise step has a multiple of its input's {inputs} channels")
     layers: list[nn.Module] = [
         nn.Conv2d(
             inputs,
@@ -215,7 +215,7 @@ def _block(step: Convolution, inputs: int) -> nn.Module:
         return block
     if step.channels != inputs or step.stride != 1 or 2 * step.padding != step.kernel - 1:
         raise ValueError(
-            f"a residual step keeps its shape: {inputs} channels here, stride 1 and padding "
+            f"a residual step must keep its input's shape: {inputs} channels, stride 1 and padding "
             f"{(step.kernel - 1) // 2} for an odd kernel of {step.kernel}"
         )
     return Residual(block)
@@ -227,8 +227,8 @@ def _head(step: Head, channels: int, size: list[int], num_classes: int) -> list[
     return [nn.Flatten(), nn.Linear(channels * size[0] * size[1], num_classes)]
 
 
-def _at(text: str, number: int, message: str) -> ConfigError:
-    """The error for token `number` of `text`, with a mark below it."""
+def _token_error(text: str, number: int, message: str) -> ConfigError:
+    """The error for token `number` of `text`, from 0, with a mark below it."""
     start, end = [match.span() for match in re.finditer(r"\S+", text)][number]
     line = re.sub(r"\s", " ", text)
     return ConfigError(

@@ -1,7 +1,7 @@
-"""The five published networks as their authors wrote them, exact to the rows of their layer tables.
+"""The five reference networks, equal to the layer tables that they were published with.
 
-Input (batch, 1, 28, 28), output (batch, 10) logits or log-probabilities. `dropout` is the published
-rate unless another is given; 0 trains the same network without it.
+They take (batch, 1, 28, 28) and return (batch, 10) logits or log-probabilities. `dropout` defaults
+to the published rate; 0 turns it off.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ def _step(
 
 
 class Gap6k(nn.Module):
-    """6,850 parameters: six 3x3 convolutions, the last one wide, average pool, 1x1 to classes."""
+    """6,850 parameters: six 3x3 convolutions, the last one wider, average pool, 1x1 to classes."""
 
     def __init__(self, dropout: float = 0.1) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class Gap6k(nn.Module):
 
 
 class Squeeze7k(nn.Module):
-    """7,904 parameters: wide 3x3 steps, squeezed by 1x1 convolutions around the pool."""
+    """7,904 parameters: wide 3x3 convolutions, squeezed by 1x1 convolutions around the pool."""
 
     def __init__(self, dropout: float = 0.05) -> None:
         super().__init__()
@@ -81,8 +81,8 @@ class Squeeze7k(nn.Module):
 class Flatten18k(nn.Module):
     """18,242 parameters: three blocks of 16 and 32 channels, each squeezed to 8; flattened to 72.
 
-    As published, the ten outputs pass a ReLU before the log-softmax, which cuts off every negative
-    score; `relu_scores=False` leaves it out.
+    As published, the ten scores pass through a ReLU before the log-softmax, which sets every
+    negative score to 0; `relu_scores=False` leaves the ReLU out.
     """
 
     def __init__(self, dropout: float = 0.1, relu_scores: bool = True) -> None:
@@ -127,7 +127,7 @@ class Flatten18k(nn.Module):
 
 
 class Linear19k(nn.Module):
-    """19,602 parameters: 32 channels, a 5x5 step, 1x1 convolutions in between, a linear layer."""
+    """19,602 parameters: 32 channels, a 5x5 convolution, 1x1 in between, a linear layer."""
 
     def __init__(self, dropout: float = 0.1) -> None:
         super().__init__()
@@ -160,7 +160,7 @@ class Linear19k(nn.Module):
 
 
 class Gap11k(nn.Module):
-    """11,312 parameters (13,808 by its page): 16 channels, a bare 1x1 before the pool."""
+    """11,312 parameters (published as 13,808): 16 channels, a bare 1x1 before the pool."""
 
     def __init__(self, dropout: float = 0.05) -> None:
         super().__init__()
@@ -194,4 +194,4 @@ REFERENCE: dict[str, Callable[..., nn.Module]] = {
     "linear-19k": Linear19k,
     "gap-11k": Gap11k,
 }
-"""From a network's name to its constructor."""
+"""Constructor of each network, by name."""
