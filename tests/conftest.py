@@ -96,10 +96,10 @@ def finished(
 ) -> "RunResult":
     """What became of `tiny` with seed 3; its folder is for reading only."""
     from smidgen.runs.options import RunOptions
-    from smidgen.runs.train import train
+    from smidgen.runs.train import train_experiment
 
     out = tmp_path_factory.mktemp("finished")
-    return train(tiny, RunOptions(seed=3, out=out, threads=1), dataset=digits)
+    return train_experiment(tiny, RunOptions(seed=3, out=out, threads=1), dataset=digits)
 
 
 @pytest.fixture(scope="session")

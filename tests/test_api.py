@@ -190,7 +190,7 @@ def test_over_the_budget_nothing_is_trained(tiny: smidgen.Experiment, tmp_path: 
 
 
 def test_mistakes_have_one_root(tmp_path: Path) -> None:
-    with pytest.raises(SmidgenError, match="is neither a TOML file nor an experiment"):
+    with pytest.raises(SmidgenError, match="is neither a TOML file nor a built-in experiment"):
         smidgen.find_experiment("gap-7k")
     with pytest.raises(SmidgenError, match="is not a finished run"):
         smidgen.check(tmp_path)

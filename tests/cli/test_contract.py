@@ -106,7 +106,9 @@ def test_the_installed_program_says_what_is_wrong_in_one_line() -> None:
         pytest.skip("smidgen is not installed beside this Python")
     done = subprocess.run([program, "train", "gap-7k"], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("smidgen: 'gap-7k' is neither a TOML file nor an experiment")
+    assert done.stderr.startswith(
+        "smidgen: 'gap-7k' is neither a TOML file nor a built-in experiment"
+    )
     assert len(done.stderr.splitlines()) == 1
 
 

@@ -62,6 +62,7 @@ def option(
     within: str | None = None,
     unit: str = "",
     key: str | None = None,
+    flag: bool = True,
 ) -> Any:
     """Declare a field of a `described` dataclass.
 
@@ -72,8 +73,9 @@ def option(
         within: the numbers allowed, such as "[0, 1)"; None: any of the type.
         unit: what the number counts or measures, such as "degrees".
         key: the field's key in a TOML file, where it is not the class's table and the name.
+        flag: whether the command line has a flag for it.
     """
-    metadata: dict[str, Any] = {"meaning": meaning, "unit": unit, "key": key}
+    metadata: dict[str, Any] = {"meaning": meaning, "unit": unit, "key": key, "flag": flag}
     metadata["within"] = None if within is None else Interval.parse(within)
     return dataclasses.field(default=default, default_factory=default_factory, metadata=metadata)
 
@@ -122,6 +124,7 @@ class Field:
     within: Interval | None
     default: Any
     """dataclasses.MISSING where a value must be given."""
+    flag: bool
 
     @property
     def summary(self) -> str:
@@ -182,6 +185,7 @@ def own_fields(cls: type) -> list[Field]:
                 unit=about["unit"],
                 within=about["within"],
                 default=default,
+                flag=about["flag"],
             )
         )
     return found

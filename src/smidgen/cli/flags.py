@@ -36,6 +36,8 @@ def add_experiment_flags(parser: argparse.ArgumentParser) -> None:
     """Give `parser` a flag for every field of an Experiment."""
     group = parser.add_argument_group("experiment fields, by their keys in the file")
     for path, field in all_fields(Experiment):
+        if not field.flag:
+            continue
         group.add_argument(
             f"--{field.key}",
             dest=".".join(path),

@@ -142,11 +142,11 @@ def _train(given: argparse.Namespace) -> int:
 def _run(
     experiment: Experiment, given: argparse.Namespace, dataset: "Dataset | None" = None
 ) -> int:
-    from smidgen.runs.train import train
+    from smidgen.runs.train import train_experiment
 
     options = _options(given)
     with _callbacks(given, f"seed {options.seed}") as callbacks:
-        result = train(experiment, options, callbacks, dataset=dataset)
+        result = train_experiment(experiment, options, callbacks, dataset)
     return _print_result(result)
 
 

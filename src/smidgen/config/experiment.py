@@ -23,10 +23,10 @@ Argument = bool | int | float | str
 
 def _require_one_of(table: object, key: str, *names: str) -> None:
     given = [name for name in names if getattr(table, name) is not None]
+    shown = ", ".join(name for name in names if name != "in_memory")
     require(
         len(given) == 1,
-        f"{key} must have exactly one of {', '.join(names)}; it has "
-        f"{' and '.join(given) or 'none'}.",
+        f"{key} must have exactly one of {shown}; it has {' and '.join(given) or 'none'}.",
     )
 
 
@@ -49,9 +49,14 @@ class Model:
         "Keyword arguments of a built-in network, such as dropout, or of a module.",
         default_factory=dict,
     )
+    in_memory: str | None = option(
+        "Name of a network passed in Python (smidgen.train(model=...)): no file can build it.",
+        default=None,
+        flag=False,
+    )
 
     def __post_init__(self) -> None:
-        _require_one_of(self, "model", "net", "chain", "module")
+        _require_one_of(self, "model", "net", "chain", "module", "in_memory")
         require(
             self.chain is None or not self.args,
             "model.args are for a net or a module; a chain is described by its notation alone.",
@@ -146,11 +151,17 @@ class Data:
         default=None,
     )
     augment: Augment = option("Random changes of the training images.", default_factory=Augment)
+    in_memory: str | None = option(
+        "Name of a data set passed in Python (smidgen.train(data=...)): no file holds it.",
+        default=None,
+        flag=False,
+    )
 
     def __post_init__(self) -> None:
-        _require_one_of(self, "data", "name", "path")
+        _require_one_of(self, "data", "name", "path", "in_memory")
         require(
             self.path is not None
+            or self.in_memory is not None
             or (self.size, self.grayscale, self.split) == (None, None, TrainTestSplit()),
             "data.size, data.grayscale and data.split are for data.path only; a built-in data set "
             "has its own size, channels and splits.",

@@ -11,6 +11,7 @@ from smidgen.data.datasets import (
 )
 from smidgen.data.handwriting import load_like
 from smidgen.data.images import MAX_PIXELS
+from smidgen.data.in_memory import InMemory, dataset_in_memory
 from smidgen.data.loader import PrepareBatch, TrainLoader, eval_batches
 from smidgen.data.named.catalog import qmnist_extra
 from smidgen.data.source import NAMES, DatasetSource, find_data, load, open_dataset
@@ -21,6 +22,7 @@ __all__ = [
     "Dataset",
     "DatasetInfo",
     "DatasetSource",
+    "InMemory",
     "PrepareBatch",
     "Split",
     "TestSplit",
@@ -28,6 +30,7 @@ __all__ = [
     "TrainSplit",
     "ValidationSplit",
     "augment",
+    "dataset_in_memory",
     "eval_batches",
     "find_data",
     "load",

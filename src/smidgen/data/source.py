@@ -56,6 +56,11 @@ def open_dataset(
         DataError: the path holds nothing that can be read.
     """
     data = find_data(data)
+    if data.in_memory is not None:
+        raise ConfigError(
+            f"the data set {data.in_memory} was passed in Python and is in no file; pass it again: "
+            "data=..."
+        )
     if data.path is not None:
         return DatasetSource(data, *open_custom(data, skip_bad=skip_bad))
     entry = CATALOG.get(data.name or "")

@@ -9,16 +9,21 @@ from smidgen.errors import ConfigError
 from smidgen.models.chain import build_chain
 from smidgen.models.lazy import initialize_lazy
 from smidgen.models.reference import REFERENCE
-from smidgen.models.user_module import build_module
+from smidgen.models.user_module import ModelInMemory, build_in_memory, build_module
 
-__all__ = ["REFERENCE", "build", "initialize_lazy"]
+__all__ = ["REFERENCE", "ModelInMemory", "build", "initialize_lazy"]
 
 
-def build(model: Model, input_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
+def build(
+    model: Model,
+    input_shape: tuple[int, int, int],
+    num_classes: int,
+    in_memory: ModelInMemory | None = None,
+) -> nn.Module:
     """Build the network of `model`: (batch, channels, height, width) to (batch, classes).
 
     Weights are drawn from torch's global generator. Lazy layers are initialized by one image of
-    `input_shape`.
+    `input_shape`. `in_memory` is the network that `model` only names, or what makes it.
 
     Raises:
         ConfigError: an unknown net, chain token or module, or arguments that do not fit.
@@ -26,10 +31,13 @@ def build(model: Model, input_shape: tuple[int, int, int], num_classes: int) -> 
     """
     if model.chain is not None:
         return build_chain(model.chain, input_shape, num_classes)
-    if model.module is not None:
+    if model.module is not None or model.in_memory is not None:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Lazy modules", UserWarning)
-            network = build_module(model.module, model.args, input_shape, num_classes)
+            if model.module is not None:
+                network = build_module(model.module, model.args, input_shape, num_classes)
+            else:
+                network = build_in_memory(model, in_memory, input_shape, num_classes)
             initialize_lazy(network, input_shape)
         return network
     assert model.net is not None  # Model takes exactly one

@@ -11,9 +11,10 @@ from pathlib import Path
 from smidgen._storage.digests import sha256_of_file
 from smidgen.budget import Verdict
 from smidgen.config import read_experiment
-from smidgen.data import Dataset, load
+from smidgen.data import Dataset, InMemory, dataset_in_memory, load
 from smidgen.errors import SmidgenError
 from smidgen.evaluate import evaluate_split
+from smidgen.models import ModelInMemory
 from smidgen.profiling import profile
 from smidgen.record import (
     DIAGNOSTICS,
@@ -72,25 +73,33 @@ def check(
     device: str = "auto",
     skip_bad: bool = False,
     repeat: bool = False,
+    *,
+    model: ModelInMemory | None = None,
+    data: InMemory | None = None,
 ) -> CheckResult:
     """Count the parameters and score the test set again, and compare both with the record.
 
     The folder's other files are compared with the record too: metrics, experiment, diagnostics,
     and the record with its own digest. With `repeat` the run is trained again, with its seed,
-    number of threads and backend, and must give the same weights and metrics, byte for byte.
+    number of threads and backend, and must give the same weights and metrics, byte for byte. A
+    network or data that were passed to smidgen.train in Python must be passed again.
 
     Raises:
         SmidgenError: the run, its weights or its data are missing or damaged.
     """
     folder = Path(run)
     record = read_record(folder, edited=True)
-    network = restore(folder, record, any_weights=True)
+    network = restore(folder, record, model, any_weights=True)
     data_dir = None if data_dir is None else Path(data_dir)
-    dataset = load(record.experiment.data, data_dir=data_dir, skip_bad=skip_bad)
+    settings = record.experiment.data
+    if settings.in_memory and data is not None:
+        dataset = dataset_in_memory(data, settings)
+    else:
+        dataset = load(settings, data_dir=data_dir, skip_bad=skip_bad)
     found = profile(network, record.data.image_shape)
     with compute_settings(device) as target:
-        data = dataset.to(target)
-        test = evaluate_split(network.to(target), data, data.test)
+        there = dataset.to(target)
+        test = evaluate_split(network.to(target), there, there.test)
     verdict = record.experiment.budget.check(
         found, epochs=len(record.epochs), accuracy=test.score.accuracy
     )
@@ -120,7 +129,7 @@ def check(
         pairs["calibration"] = (test.calibration, record.test.calibration)
     differences = [*_differences(pairs), *_file_differences(folder, record)]
     if repeat:
-        differences += _repeat_differences(record, dataset, device)
+        differences += _repeat_differences(record, dataset, model, device)
     return CheckResult(
         record=record, verdict=verdict, differences=tuple(differences), repeated=repeat
     )
@@ -174,7 +183,9 @@ def _file_differences(folder: Path, record: RunRecord) -> Iterator[str]:
         yield str(error).rstrip(".")
 
 
-def _repeat_differences(record: RunRecord, dataset: Dataset, device: str) -> list[str]:
+def _repeat_differences(
+    record: RunRecord, dataset: Dataset, model: ModelInMemory | None, device: str
+) -> list[str]:
     """What differs when the run is trained again."""
     with tempfile.TemporaryDirectory() as out:
         options = RunOptions(
@@ -184,7 +195,7 @@ def _repeat_differences(record: RunRecord, dataset: Dataset, device: str) -> lis
             threads=record.environment.threads,
             backend=record.environment.backend,
         )
-        again = run(record.experiment, options, dataset=dataset).record
+        again = run(record.experiment, options, dataset=dataset, model=model).record
     if again is None:
         return ["trained again: its budget stops it before training"]
     pairs: Pairs = {

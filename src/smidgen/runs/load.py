@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from smidgen._storage.tensors import read_tensors
 from smidgen.data import MAX_PIXELS, DatasetInfo, normalize, open_dataset
 from smidgen.errors import RecordError
-from smidgen.models import build
+from smidgen.models import ModelInMemory, build
 from smidgen.record import RECORD, WEIGHTS, DataRecord, RunRecord, read_record
 from smidgen.runs.experiment_files import require_own_module
 from smidgen.seeds import preserved_generators
@@ -55,20 +55,26 @@ class TrainedNetwork(nn.Module):
         return shares
 
 
-def load_network(run: str | os.PathLike[str]) -> TrainedNetwork:
+def load_network(run: str | os.PathLike[str], model: ModelInMemory | None = None) -> TrainedNetwork:
     """The trained network of the finished run in the folder `run`, in eval mode on the CPU.
 
-    Building it runs the code of the run's module, if it has one.
+    Building it runs the code of the run's module, if it has one. A network that was passed to
+    smidgen.train in Python must be passed again as `model`; its weights are the run's.
 
     Raises:
         RecordError: the run, its record or its weights are missing or damaged.
     """
     folder = Path(run)
     record = read_record(folder)
-    return TrainedNetwork(restore(folder, record), record.data)
+    return TrainedNetwork(restore(folder, record, model), record.data)
 
 
-def restore(folder: Path, record: RunRecord, any_weights: bool = False) -> nn.Module:
+def restore(
+    folder: Path,
+    record: RunRecord,
+    model: ModelInMemory | None = None,
+    any_weights: bool = False,
+) -> nn.Module:
     """The network that `record` describes with the weights in `folder`, in eval mode on the CPU.
 
     Raises:
@@ -80,7 +86,7 @@ def restore(folder: Path, record: RunRecord, any_weights: bool = False) -> nn.Mo
     info = DatasetInfo(record.data.image_shape, len(record.data.classes))
     _require_known_shape(record, info, folder / RECORD)
     with preserved_generators():
-        network = build(record.experiment.model, info.image_shape, info.num_classes)
+        network = build(record.experiment.model, info.image_shape, info.num_classes, model)
     path = folder / WEIGHTS
     weights = read_tensors(path, None if any_weights else record.weights_sha256)
     try:
@@ -94,7 +100,7 @@ def restore(folder: Path, record: RunRecord, any_weights: bool = False) -> nn.Mo
 
 def _require_known_shape(record: RunRecord, info: DatasetInfo, path: Path) -> None:
     data = record.experiment.data
-    if data.path is None and info != (known := open_dataset(data).info):
+    if data.name is not None and info != (known := open_dataset(data).info):
         raise RecordError(
             f"{path} is damaged: it says images of {info.image_shape} in {info.num_classes} "
             f"classes; {data.name} has images of {known.image_shape} in {known.num_classes}."

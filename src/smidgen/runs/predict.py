@@ -10,6 +10,7 @@ import torch
 
 from smidgen.data import load_like
 from smidgen.errors import ConfigError
+from smidgen.models import ModelInMemory
 from smidgen.record import read_record
 from smidgen.runs.load import TrainedNetwork, restore
 
@@ -25,11 +26,14 @@ class Prediction:
 
 
 def predict(
-    run: str | os.PathLike[str], images: Sequence[str | os.PathLike[str]]
+    run: str | os.PathLike[str],
+    images: Sequence[str | os.PathLike[str]],
+    model: ModelInMemory | None = None,
 ) -> list[Prediction]:
     """Classify image files, such as PNG or JPEG, with the network of the run in the folder `run`.
 
-    Images are resized to the network's input; see smidgen.data.load_like for handwriting.
+    Images are resized to the network's input; see smidgen.data.load_like for handwriting. `model`
+    is as in load_network.
 
     Raises:
         ConfigError: `images` is a single path instead of a list.
@@ -40,7 +44,7 @@ def predict(
         raise ConfigError(f"images is {images!r}; it must be a list of paths: [{images!r}].")
     folder, paths = Path(run), [Path(image) for image in images]
     record = read_record(folder)
-    network = TrainedNetwork(restore(folder, record), record.data)
+    network = TrainedNetwork(restore(folder, record, model), record.data)
     data, shape = record.experiment.data, record.data.image_shape
     batch = np.stack([load_like(data, shape, path) for path in paths])
     probabilities = network.probabilities(torch.from_numpy(batch))

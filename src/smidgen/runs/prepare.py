@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from smidgen.config import Experiment
 from smidgen.data import Dataset, DatasetInfo
-from smidgen.models import build
+from smidgen.models import ModelInMemory, build
 from smidgen.profiling import check_output, profile
 from smidgen.record import DataRecord, Environment, Profile
 from smidgen.runs.options import RunOptions
@@ -32,15 +32,17 @@ class PreparedRun:
 
 
 def prepare_network(
-    experiment: Experiment, info: DatasetInfo, seed: int = 0
+    experiment: Experiment, info: DatasetInfo, seed: int = 0, model: ModelInMemory | None = None
 ) -> tuple[nn.Module, Profile]:
     """Build the experiment's network with the initial weights of `seed`, and profile it.
+
+    `model` is the network, or what makes it, if the experiment says that it is passed in Python.
 
     Raises:
         ConfigError, ModelError: it cannot be built, or does not return (batch, classes).
     """
     seed_all(seed, "network")
-    network = build(experiment.model, info.image_shape, info.num_classes)
+    network = build(experiment.model, info.image_shape, info.num_classes, model)
     found = profile(network, info.image_shape)
     check_output(found, info.num_classes)
     return network, found

@@ -1,6 +1,7 @@
 """One experiment, one seed: trained from its first step or from a checkpoint, then scored once."""
 
 import html
+import os
 import shlex
 import signal
 import time
@@ -21,9 +22,18 @@ from smidgen._storage.tensors import pack_tensors
 from smidgen.budget import Verdict
 from smidgen.callbacks import Callback, CallbackList, RunInfo
 from smidgen.config import Experiment
-from smidgen.data import Dataset, DatasetSource, PrepareBatch, TrainLoader, open_dataset
+from smidgen.data import (
+    Dataset,
+    DatasetSource,
+    InMemory,
+    PrepareBatch,
+    TrainLoader,
+    dataset_in_memory,
+    open_dataset,
+)
 from smidgen.errors import BusyError, CheckpointError, DataError, Interrupted
 from smidgen.evaluate import evaluate_split
+from smidgen.models import ModelInMemory
 from smidgen.record import (
     DIAGNOSTICS,
     EXPERIMENT,
@@ -100,13 +110,12 @@ def run(
     options: RunOptions | None = None,
     callbacks: Sequence[Callback] = (),
     dataset: Dataset | None = None,
+    model: ModelInMemory | None = None,
 ) -> RunResult:
     """Train `experiment` once and score it; its folder then holds everything but the report.
 
-    A network or number of epochs over the budget stops the run before training and leaves no
-    folder. The last epoch counts; the test set is scored once, at the end, unless the experiment
-    asks for more. `dataset`, if given, is used instead of loading the experiment's. An interrupted
-    run continues with `resume`.
+    As smidgen.train, which writes the report too. `dataset` is used instead of loading the
+    experiment's; `model` is the network if the experiment says that it is passed in Python.
 
     Raises:
         Interrupted: Ctrl-C or SIGTERM; a checkpoint is written first.
@@ -119,7 +128,7 @@ def run(
         preserved_generators(device),
     ):
         source = _open(experiment, options) if dataset is None else dataset
-        network, profile = prepare_network(experiment, source.info, options.seed)
+        network, profile = prepare_network(experiment, source.info, options.seed, model)
         verdict = experiment.budget.check(profile, epochs=experiment.train.epochs)
         if not verdict.passed:
             return RunResult(verdict=verdict)
@@ -135,6 +144,7 @@ def run(
             data=data_record(dataset),
             environment=prepared.environment,
             times=Times(started=started),
+            caveats=_in_memory_caveats(experiment),
         )
 
         def fill(folder: Path) -> None:
@@ -152,29 +162,24 @@ def resume(
     folder: Path,
     callbacks: Sequence[Callback] = (),
     *,
-    data_dir: Path | None = None,
+    data_dir: str | os.PathLike[str] | None = None,
     device: str | None = None,
     threads: int | None = None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    model: ModelInMemory | None = None,
+    data: InMemory | None = None,
 ) -> RunResult:
-    """Continue the run in `folder` from its last checkpoint, as if it had never stopped.
-
-    Weights, metrics and record are then those of an uninterrupted run, byte for byte. Data folder,
-    device and threads are as before unless given; what cannot be exact, because build, device or
-    number of threads differ, is noted in the record. A finished run is returned as it is.
+    """Continue the run in `folder` from its last checkpoint; as smidgen.resume but for the report.
 
     Raises:
-        BusyError: another process is working on the run.
-        CheckpointError: there is no checkpoint, or it is damaged.
-        DataError: the data differ from those that the run started with.
-        Interrupted, SmidgenError: as run.
+        As smidgen.resume.
     """
     clock = time.perf_counter()
     with locked(folder):
         remove_partial_files(folder)
         if (folder / RECORD).exists():
             remove_checkpoints(folder)
-            return finished(folder)
+            return _finished(folder, model)
         checkpoint, tensors, damage = load_checkpoint(folder)
         experiment = checkpoint.experiment.with_files_in(folder)
         require_own_module(experiment, folder)
@@ -191,9 +196,12 @@ def resume(
             compute_settings(options.device, options.threads) as target,
             preserved_generators(target),
         ):
-            source = _open(experiment, options)
-            network, profile = prepare_network(experiment, source.info, options.seed)
-            dataset = source.load()
+            if experiment.data.in_memory and data is not None:
+                source: Dataset | DatasetSource = dataset_in_memory(data, experiment.data)
+            else:
+                source = _open(experiment, options)
+            network, profile = prepare_network(experiment, source.info, options.seed, model)
+            dataset = source if isinstance(source, Dataset) else source.load()
             _require_same_data(dataset, checkpoint, folder)
             if unsupported_reason(options.backend, network.to(target), dataset.image_shape):
                 options = replace(options, backend="auto")
@@ -211,14 +219,9 @@ def resume(
             return _complete(task, callbacks, messages)
 
 
-def finished(folder: Path) -> RunResult:
-    """The result of the finished run in `folder`.
-
-    Raises:
-        RecordError: its record or weights are missing or damaged.
-    """
+def _finished(folder: Path, model: ModelInMemory | None) -> RunResult:
     record = read_record(folder)
-    network = load_network(folder)
+    network = load_network(folder, model)
     return RunResult(verdict=record.verdict, folder=folder, record=record, network=network)
 
 
@@ -247,6 +250,16 @@ def inexact_reasons(checkpoint: Checkpoint, now: Environment) -> tuple[str, ...]
         return ()
     place = f"epoch {checkpoint.epoch}, after batch {checkpoint.batch}"
     return (f"Resumed in {place}, with {', '.join(changes)}: not exact.",)
+
+
+def _in_memory_caveats(experiment: Experiment) -> tuple[str, ...]:
+    """What a record cannot bring back, a sentence each."""
+    passed = {"network": experiment.model.in_memory, "data set": experiment.data.in_memory}
+    return tuple(
+        f"The {what} ({name}) was passed in Python, so the record alone cannot repeat the run."
+        for what, name in passed.items()
+        if name is not None
+    )
 
 
 def _open(experiment: Experiment, options: RunOptions) -> DatasetSource:

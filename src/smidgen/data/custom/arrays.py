@@ -148,8 +148,8 @@ def _read_npz(files: Sequence[Path]) -> Arrays:
     path = files[0]
     x_train, y_train, x_test, y_test = _read_members(path)
     return Arrays(
-        train=_checked(x_train, y_train, f"{path}: x_train", f"{path}: y_train"),
-        test=_checked(x_test, y_test, f"{path}: x_test", f"{path}: y_test"),
+        train=labeled_images(x_train, y_train, f"{path}: x_train", f"{path}: y_train"),
+        test=labeled_images(x_test, y_test, f"{path}: x_test", f"{path}: y_test"),
     )
 
 
@@ -197,9 +197,14 @@ def _read_npy(stream: IO[bytes], num_bytes: int, what: str) -> NDArray[Any]:
     return flat.reshape(shape, order="F" if fortran else "C")
 
 
-def _checked(
+def labeled_images(
     images: NDArray[Any], labels: NDArray[Any], images_name: str, labels_name: str
 ) -> LabeledImages:
+    """Check arrays that hold one split; the names are for messages.
+
+    Raises:
+        DataError: pixels are not integers from 0 to 255, labels not integers, or shapes do not fit.
+    """
     shape = images.shape
     if images.dtype.kind not in "iu" or (
         images.size and images.dtype != np.uint8 and (images.min() < 0 or images.max() > 255)
@@ -255,7 +260,7 @@ def _read_idx(files: Sequence[Path]) -> Arrays:
         if lacking and (split == "train" or len(lacking) == 1):
             raise DataError(f"{files[0].parent} has no IDX file of the {split} {lacking[0]}.")
     splits = [
-        _checked(_idx_array(images), _idx_array(labels), str(images), str(labels))
+        labeled_images(_idx_array(images), _idx_array(labels), str(images), str(labels))
         for split in ("train", "test")
         if (images := found.get((split, "images"))) and (labels := found.get((split, "labels")))
     ]
