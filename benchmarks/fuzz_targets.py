@@ -1,6 +1,5 @@
 """What the fuzzer feeds: for each parser, inputs that are right and ways to spoil them."""
 
-import contextlib
 import copy
 import dataclasses
 import gzip
@@ -27,7 +26,7 @@ from numpy.typing import NDArray
 from smidgen._storage.serialization import from_plain, to_plain
 from smidgen.config import Experiment, read_experiment
 from smidgen.data.custom.arrays import read_arrays
-from smidgen.data.idx import idx_size, parse_idx, parse_idx_int32
+from smidgen.data.idx import parse_idx, parse_idx_int32
 from smidgen.errors import SmidgenError
 from smidgen.models.chain import build_chain
 from smidgen.record import RECORD, SCHEMA, RunRecord, read_record
@@ -70,8 +69,6 @@ DTYPES = ["|u1", "<i8", ">u2", "|b1", "<f4", "|O", "<U3", "|V0", "<M8[s]", "(2,)
 
 
 def read_idx(content: bytes, folder: Path) -> None:
-    with contextlib.suppress(SmidgenError):
-        idx_size(content, "file")
     try:
         parse_idx(content, "file")
     except SmidgenError:

@@ -79,12 +79,12 @@ def _get(given: argparse.Namespace) -> int:
 def _verify(given: argparse.Namespace) -> int:
     from smidgen.data.named.files import verify
 
-    checks = verify(_entry(given.name), given.data_dir)
-    for check in checks:
-        print(f"WRONG  {check.problem}" if check.problem else f"ok     {check.path}")
-    if not checks:
+    problems = verify(_entry(given.name), given.data_dir)
+    for path, problem in problems.items():
+        print(f"WRONG  {problem}" if problem else f"ok     {path}")
+    if not problems:
         print(f"{given.name}: embedded in scikit-learn, no files to verify")
-    return 1 if any(check.problem for check in checks) else 0
+    return 1 if any(problems.values()) else 0
 
 
 def _entry(name: str) -> "CatalogEntry":

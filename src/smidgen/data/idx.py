@@ -1,8 +1,10 @@
-"""IDX and gzip files, read strictly: anything damaged is refused, with the file's name."""
+"""IDX files, read strictly: anything damaged is refused, with the file's name."""
 
+import gzip
 import math
 import struct
 import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,14 +41,27 @@ def parse_idx_int32(content: bytes, what: str) -> NDArray[np.int32]:
     return _parse(content, what, _INT32).astype(np.int32)
 
 
-def idx_size(start: bytes, what: str) -> int:
-    """The size in bytes that the header of an IDX file of bytes says; `start` holds the header.
+def read_idx(path: Path, max_bytes: int) -> NDArray[np.uint8]:
+    """Read the IDX file of unsigned bytes at `path`, gzipped if it ends in .gz.
+
+    Its header is read first, so that a gzip bomb is refused before it is unpacked.
 
     Raises:
-        DataError: not an IDX file of bytes, or the header is cut short.
+        DataError: as parse_idx; not gzip, cut short, altered, or larger than `max_bytes` unpacked.
+        OSError: it cannot be read.
     """
-    offset, shape = _header(start, what, _UINT8)
-    return offset + math.prod(shape)
+    opener = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opener(path, "rb") as file:
+            start = file.read(4 + 4 * _MAX_DIMS)
+            offset, shape = _header(start, str(path), _UINT8)
+            size = offset + math.prod(shape)
+            if size > max_bytes:
+                raise DataError(f"{path} holds more than {max_bytes >> 30} GiB; refused.")
+            content = start + file.read(max(0, size + 1 - len(start)))  # one more, to see the end
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise DataError(f"{path} is damaged or not a gzip file ({error}).") from None
+    return parse_idx(content, str(path))
 
 
 def _header(content: bytes, what: str, kind: int) -> tuple[int, tuple[int, ...]]:
@@ -79,29 +94,3 @@ def _parse(content: bytes, what: str, kind: int) -> NDArray[Any]:
             f"{len(content) - offset} {'' if dtype.itemsize == 1 else 'bytes '}follow."
         )
     return np.frombuffer(content, dtype, offset=offset).reshape(shape)
-
-
-def decompress(content: bytes, what: str, limit: int) -> bytes:
-    """Unpack a gzip file's content to at most `limit` bytes; `what` names the file.
-
-    Raises:
-        DataError: not gzip, cut short, altered (its checksum does not match), followed by
-            something else, or larger than `limit`.
-
-    >>> import gzip
-    >>> decompress(gzip.compress(b"digits"), "the file", limit=6)
-    b'digits'
-    """
-    unpacker = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)  # 16: with a gzip header
-    try:
-        # One byte more than allowed shows that the limit is exceeded.
-        unpacked = unpacker.decompress(content, limit + 1)
-    except zlib.error as error:
-        raise DataError(f"{what} is damaged or not a gzip file ({error}).") from None
-    if len(unpacked) > limit:
-        raise DataError(f"{what} unpacks to more than the {limit:,} bytes that it should hold.")
-    if not unpacker.eof:
-        raise DataError(f"{what} is cut short: the gzip file ends too early.")
-    if unpacker.unused_data:
-        raise DataError(f"{what} has {len(unpacker.unused_data)} bytes after its end.")
-    return unpacked

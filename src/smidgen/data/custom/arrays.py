@@ -2,7 +2,6 @@
 
 import re
 import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import isqrt, prod
@@ -17,7 +16,7 @@ from PIL import Image
 from smidgen.config import Data
 from smidgen.data.custom.cache import ImageStream
 from smidgen.data.custom.splits import interleave_classes, stratified_split
-from smidgen.data.idx import decompress, idx_size, parse_idx
+from smidgen.data.idx import read_idx
 from smidgen.data.images import Shape, fit
 from smidgen.errors import DataError
 
@@ -147,10 +146,11 @@ def _fit(image: NDArray[np.uint8], shape: Shape) -> NDArray[np.uint8]:
 def _read_npz(files: Sequence[Path]) -> Arrays:
     path = files[0]
     x_train, y_train, x_test, y_test = _read_members(path)
-    return Arrays(
-        train=labeled_images(x_train, y_train, f"{path}: x_train", f"{path}: y_train"),
-        test=labeled_images(x_test, y_test, f"{path}: x_test", f"{path}: y_test"),
+    train, test = (
+        labeled_images(x, y, images_name=f"{path}: x_{split}", labels_name=f"{path}: y_{split}")
+        for split, x, y in (("train", x_train, y_train), ("test", x_test, y_test))
     )
+    return Arrays(train=train, test=test)
 
 
 def _read_members(path: Path) -> list[NDArray[Any]]:
@@ -259,28 +259,13 @@ def _read_idx(files: Sequence[Path]) -> Arrays:
         lacking = [what for what in ("images", "labels") if (split, what) not in found]
         if lacking and (split == "train" or len(lacking) == 1):
             raise DataError(f"{files[0].parent} has no IDX file of the {split} {lacking[0]}.")
-    splits = [
-        labeled_images(_idx_array(images), _idx_array(labels), str(images), str(labels))
-        for split in ("train", "test")
-        if (images := found.get((split, "images"))) and (labels := found.get((split, "labels")))
-    ]
+    splits = []
+    for split in ("train", "test"):
+        if (split, "images") in found:
+            images, labels = found[split, "images"], found[split, "labels"]
+            x, y = read_idx(images, _MAX_BYTES), read_idx(labels, _MAX_BYTES)
+            splits.append(labeled_images(x, y, str(images), str(labels)))
     return Arrays(train=splits[0], test=splits[1] if len(splits) == 2 else None)
-
-
-def _idx_array(path: Path) -> NDArray[np.uint8]:
-    if path.stat().st_size > _MAX_BYTES:
-        raise DataError(f"{path} has more than {_MAX_BYTES >> 30} GiB; refused.")
-    content = path.read_bytes()
-    if path.suffix == ".gz":
-        try:
-            start = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS).decompress(content, 64)
-        except zlib.error as error:
-            raise DataError(f"{path} is damaged or not a gzip file ({error}).") from None
-        size = idx_size(start, str(path))
-        if size > _MAX_BYTES:
-            raise DataError(f"{path} unpacks to more than {_MAX_BYTES >> 30} GiB; refused.")
-        content = decompress(content, str(path), size)
-    return parse_idx(content, str(path))
 
 
 def _read_csvs(files: Sequence[Path]) -> Arrays:

@@ -30,6 +30,7 @@ from smidgen.errors import DataError
 
 _IMAGES, _LABELS, _DATASET = "images.npy", "labels.npy", "dataset.json"
 _LISTED = 20  # skipped images that a note names
+_VALIDATION_SHARE = 6  # a sixth of the training images, as of MNIST's
 T = TypeVar("T")
 Pixels = NDArray[np.uint8]
 
@@ -63,6 +64,9 @@ class CachedDataset:
     num_test: int
     sha256: str
     """As in smidgen.data.Dataset."""
+    default_validation: int
+    mean_and_std: tuple[tuple[float, ...], tuple[float, ...]]
+    """By channel, of the training images without the default validation split."""
     labels_sha256: str
     images_bytes: int
     images_mtime_ns: int
@@ -149,6 +153,7 @@ def _write(folder: Path, files_sha256: str, stream: ImageStream, skip_bad: bool)
     write_atomic(folder / _LABELS, saved.getvalue())
     images = from_numpy(np.load(folder / _IMAGES, mmap_mode="c"))
     status = (folder / _IMAGES).stat()
+    default_validation = num_fit - num_train or max(1, num_fit // _VALIDATION_SHARE)
     cached = CachedDataset(
         files_sha256=files_sha256,
         classes=stream.classes,
@@ -160,6 +165,8 @@ def _write(folder: Path, files_sha256: str, stream: ImageStream, skip_bad: bool)
             *(images[:num_fit], from_numpy(labels[:num_fit])),
             *(images[num_fit:], from_numpy(labels[num_fit:])),
         ),
+        default_validation=default_validation,
+        mean_and_std=channel_statistics(images[: num_fit - default_validation]),
         labels_sha256=sha256_of(labels.data),
         images_bytes=status.st_size,
         images_mtime_ns=status.st_mtime_ns,
@@ -239,26 +246,23 @@ def _require_every_class(
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Statistics:
-    sha256: str
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+class _CommonShape:
+    files_sha256: str
+    shape: tuple[int, int, int]
 
 
-def cached_statistics(
-    folder: Path, cached: CachedDataset, images: Tensor
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation by channel of `images`, which are the first of the cached ones.
+def cached_shape(folder: Path, files_sha256: str, find: Callable[[], Shape]) -> Shape:
+    """The common shape of the files, which `find` returns if it is not in the cache.
 
-    They are computed once for each number of images.
+    So the headers of a large folder are read once, even if its images are not decoded yet.
     """
-    path = folder / f"statistics-{len(images)}.json"
-    known = _read_json(path, _Statistics)
-    if known is None or known.sha256 != cached.sha256:
-        mean, std = channel_statistics(images)
-        known = _Statistics(sha256=cached.sha256, mean=mean, std=std)
+    path = folder / "shape.json"
+    known = _read_json(path, _CommonShape)
+    if known is None or known.files_sha256 != files_sha256:
+        known = _CommonShape(files_sha256=files_sha256, shape=find())
+        make_folder(folder)
         _write_json(path, known)
-    return known.mean, known.std
+    return known.shape
 
 
 def _read_json(path: Path, kind: type[T]) -> T | None:

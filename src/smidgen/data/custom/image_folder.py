@@ -132,13 +132,12 @@ def _require_inside(path: Path, inside: Path) -> None:
         raise DataError(f"{path} is a link that leaves {inside}; put the image itself there.")
 
 
-def stream_images(folder: ImageFolder, data: Data) -> ImageStream:
-    """The folder's images in the order of the cache; headers are read to find their shape.
+def stream_images(folder: ImageFolder, data: Data, shape: Shape) -> ImageStream:
+    """The folder's images in the order of the cache, each in `shape`.
 
     Raises:
-        DataError: no image has a readable header, or none is left to test on.
+        DataError: without a test split, no class has an image to test on.
     """
-    shape = _common_shape(folder, data)
     train, validation, test = (
         [file for file in folder.files if file.split == split] for split in SPLITS
     )
@@ -175,8 +174,12 @@ def _interleave(files: list[ImageFile], data: Data) -> list[ImageFile]:
     return [files[i] for i in interleave_classes(*_keys(files), data.split.seed)]
 
 
-def _common_shape(folder: ImageFolder, data: Data) -> Shape:
-    """The shape of all images: as the experiment says, otherwise the most common size."""
+def common_shape(folder: ImageFolder, data: Data) -> Shape:
+    """The shape of all images: as `data` says, otherwise by their headers the most common one.
+
+    Raises:
+        DataError: no image has a readable header.
+    """
     if data.size is not None and data.grayscale is not None:
         return (1 if data.grayscale else 3), data.size, data.size
     paths = [folder.root / file.name for file in folder.files]

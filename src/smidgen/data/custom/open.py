@@ -17,17 +17,16 @@ from smidgen.data.custom.arrays import array_files, stream_arrays
 from smidgen.data.custom.cache import (
     CachedDataset,
     ImageStream,
-    cached_statistics,
+    cached_shape,
     map_tensors,
     read_cache,
     write_cache,
 )
-from smidgen.data.custom.image_folder import scan, stream_images
+from smidgen.data.custom.image_folder import common_shape, scan, stream_images
 from smidgen.data.datasets import DatasetInfo, RawDataset, Split, TestSplit
 from smidgen.errors import DataError
 
 _FORMAT = 2  # of the cache: a new number makes every data set again
-_VALIDATION_SHARE = 6  # a sixth of the training images, as of MNIST's
 
 
 def open_custom(data: Data, *, skip_bad: bool) -> tuple[DatasetInfo, Callable[[], RawDataset]]:
@@ -60,7 +59,11 @@ def open_custom(data: Data, *, skip_bad: bool) -> tuple[DatasetInfo, Callable[[]
     folder = _cache_folder(data, path)
     found: CachedDataset | ImageStream | None = read_cache(folder, key)
     if found is None:
-        found = stream_images(listing, data) if files is None else stream_arrays(path, files, data)
+        if files is None:
+            shape = cached_shape(folder, key, lambda: common_shape(listing, data))
+            found = stream_images(listing, data, shape)
+        else:
+            found = stream_arrays(path, files, data)
 
     def load() -> RawDataset:
         cached = found
@@ -76,18 +79,15 @@ def open_custom(data: Data, *, skip_bad: bool) -> tuple[DatasetInfo, Callable[[]
 def _raw_dataset(data: Data, path: Path, folder: Path, cached: CachedDataset) -> RawDataset:
     images, labels = map_tensors(folder, cached)
     num_fit = cached.num_train + cached.num_validation
-    default = cached.num_validation or max(1, num_fit // _VALIDATION_SHARE)
-    num_train = num_fit - (default if data.validation is None else data.validation)
+    is_default = data.validation in (None, cached.default_validation)
     return RawDataset(
         name=path.name or "data",
         source=f"the {'folder' if path.is_dir() else 'file'} {data.path}",
         train=Split(images[:num_fit], labels[:num_fit]),
         test=TestSplit(images[num_fit:], labels[num_fit:]),
         classes=cached.classes,
-        default_validation=default,
-        mean_and_std=cached_statistics(folder, cached, images[:num_train])
-        if num_train > 0
-        else None,
+        default_validation=cached.default_validation,
+        mean_and_std=cached.mean_and_std if is_default else None,
         sha256=cached.sha256,
         notes=cached.notes,
     )

@@ -27,6 +27,9 @@ from smidgen.data.named.download import RemoteFile
 from smidgen.data.named.files import CatalogEntry, DatasetFile, read_named
 
 _DIGITS = tuple(string.digits)
+_FASHION_CLASSES = """
+    T-shirt/top, Trouser, Pullover, Dress, Coat, Sandal, Shirt, Sneaker, Bag, Ankle boot
+"""
 _GRAYSCALE, _COLOR = (1, 28, 28), (3, 32, 32)
 
 
@@ -97,18 +100,7 @@ FASHION_MNIST = CatalogEntry(
     title="Fashion-MNIST",
     about="articles of clothing",
     info=DatasetInfo(_GRAYSCALE, 10),
-    classes=(
-        "T-shirt/top",
-        "Trouser",
-        "Pullover",
-        "Dress",
-        "Coat",
-        "Sandal",
-        "Shirt",
-        "Sneaker",
-        "Bag",
-        "Ankle boot",
-    ),
+    classes=tuple(_FASHION_CLASSES.strip().split(", ")),
     num_train=60_000,
     num_test=10_000,
     files=_gzip_files(
@@ -212,6 +204,9 @@ _BALANCED = string.digits + string.ascii_uppercase + "abdefghnqrt"
 _CIFAR_10_TRAIN = tuple(f"cifar-10-batches-bin/data_batch_{i}.bin" for i in range(1, 6))
 _CIFAR_10_TEST = "cifar-10-batches-bin/test_batch.bin"
 _CIFAR_100_TRAIN, _CIFAR_100_TEST = "cifar-100-binary/train.bin", "cifar-100-binary/test.bin"
+_CIFAR_10_CLASSES = """
+    airplane automobile bird cat deer dog frog horse ship truck
+"""
 _CIFAR_100_CLASSES = """
     apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus
     butterfly camel can castle caterpillar cattle chair chimpanzee clock cloud cockroach couch
@@ -226,20 +221,9 @@ _CIFAR_100_CLASSES = """
 CIFAR_10 = CatalogEntry(
     name="cifar-10",
     title="CIFAR-10",
-    about="photographs of animals and vehicles, in colour",
+    about="photographs of animals and vehicles, in color",
     info=DatasetInfo(_COLOR, 10),
-    classes=(
-        "airplane",
-        "automobile",
-        "bird",
-        "cat",
-        "deer",
-        "dog",
-        "frog",
-        "horse",
-        "ship",
-        "truck",
-    ),
+    classes=tuple(_CIFAR_10_CLASSES.split()),
     num_train=50_000,
     num_test=10_000,
     files=(
@@ -261,7 +245,7 @@ CIFAR_10 = CatalogEntry(
 CIFAR_100 = CatalogEntry(
     name="cifar-100",
     title="CIFAR-100",
-    about="photographs of a hundred things, in colour",
+    about="photographs of a hundred things, in color",
     info=DatasetInfo(_COLOR, 100),
     classes=tuple(_CIFAR_100_CLASSES.split()),
     num_train=50_000,

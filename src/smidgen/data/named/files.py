@@ -95,17 +95,6 @@ class CatalogEntry:
     """Whether the strokes of each image are scaled and centered in the frame, as MNIST's are."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FileCheck:
-    """The result of verifying one of a data set's files."""
-
-    name: str
-    path: Path | None
-    """None if it is missing."""
-    problem: str | None
-    """None if its digest is the published one."""
-
-
 def load_named(entry: CatalogEntry, data_dir: Path | None, timeout: float) -> RawDataset:
     """Load the data set from the first place that has it; `data_dir` is the only one if given.
 
@@ -153,29 +142,28 @@ def read_named(
     return contents, source
 
 
-def verify(entry: CatalogEntry, data_dir: Path | None) -> list[FileCheck]:
-    """Verify each file where the data set is, or would be downloaded to; nothing is downloaded.
+def verify(entry: CatalogEntry, data_dir: Path | None) -> dict[Path, str | None]:
+    """Verify the data set's files; map their paths to what is wrong, None if nothing is.
 
     Raises:
         DataError: a given folder lacks files.
     """
     if not entry.files:
-        return []
+        return {}
     folder = _find_folder(entry, data_dir)
-    checks = []
+    problems: dict[Path, str | None] = {}
     for file in entry.files:
-        path, problem = file.path_in(folder), None
-        if path is None:
-            problem = f"{folder / file.remote.name} is missing; run smidgen data get {entry.name}"
-        else:
-            try:
-                file.verify(path, entry.title, entry.mirrors[0])
-            except OSError as error:
-                problem = f"{path} cannot be read: {error.strerror}."
-            except DataError as error:
-                problem = str(error)
-        checks.append(FileCheck(name=file.remote.name, path=path, problem=problem))
-    return checks
+        path = file.path_in(folder) or folder / file.remote.name
+        try:
+            file.verify(path, entry.title, entry.mirrors[0])
+            problems[path] = None
+        except FileNotFoundError:
+            problems[path] = f"{path} is missing; run smidgen data get {entry.name}"
+        except OSError as error:
+            problems[path] = f"{path} cannot be read: {error.strerror}."
+        except DataError as error:
+            problems[path] = str(error)
+    return problems
 
 
 def _find_folder(entry: CatalogEntry, data_dir: Path | None) -> Path:
