@@ -31,7 +31,7 @@ def test_audit_of_a_sound_page_ends_with_0(capsys: Capture) -> None:
     ("arguments", "said"),
     [
         (["audit", "missing.md"], "missing.md cannot be read"),
-        (["audit", "binary.md"], "binary.md is not a text in UTF-8"),
+        (["audit", "binary.md"], "binary.md is not text in UTF-8"),
         (["audit"], "see smidgen audit --help"),
         (["readme", "--check", "missing.md"], "missing.md cannot be read"),
         (["readme", "--update", "marked.md"], "marked.md, line 1: unknown section 'nonsense'"),

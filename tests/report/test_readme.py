@@ -216,5 +216,5 @@ def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):
         update(tmp_path / "README.md")
     (tmp_path / "README.md").write_bytes(b"\xff\xfe")
-    with pytest.raises(ConfigError, match="is not a text in UTF-8"):
+    with pytest.raises(ConfigError, match="is not text in UTF-8"):
         update(tmp_path / "README.md")

@@ -691,7 +691,7 @@ def test_a_run_that_another_process_is_at_work_on_is_refused(
 ) -> None:
     before = {path: path.read_bytes() for path in stopped.iterdir()}
     with locked(stopped):
-        with pytest.raises(BusyError, match="is in use: another process is at work on it"):
+        with pytest.raises(BusyError, match="is in use by another process"):
             resume(stopped)
         assert main(["train", "--resume", str(stopped)]) == 2
     out, err = capsys.readouterr()
