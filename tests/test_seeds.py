@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smidgen.seeds import derived, generator, generators, seed_all, set_generators
+from smidgen.seeds import derive_seed, generator, generators, seed_all, set_generators
 
 CPU = torch.device("cpu")
 
@@ -17,9 +17,9 @@ purposes = st.lists(part, max_size=3).map(tuple)
 
 @given(st.integers(0, 2**63 - 1), purposes)
 def test_a_derived_seed_fits_every_generator(seed: int, purpose: tuple[str | int, ...]) -> None:
-    found = derived(seed, *purpose)
+    found = derive_seed(seed, *purpose)
     assert 0 <= found < 2**63
-    assert found == derived(seed, *purpose)
+    assert found == derive_seed(seed, *purpose)
 
 
 @given(st.integers(0, 3), purposes, st.integers(0, 3), purposes)
@@ -27,18 +27,18 @@ def test_another_seed_or_purpose_gives_another_seed(
     seed: int, purpose: tuple[str | int, ...], other: int, its: tuple[str | int, ...]
 ) -> None:
     same = (seed, *purpose) == (other, *its)
-    assert (derived(seed, *purpose) == derived(other, *its)) is same
+    assert (derive_seed(seed, *purpose) == derive_seed(other, *its)) is same
 
 
-def test_numbers_and_words_are_not_mistaken_for_each_other() -> None:
+def test_numbers_and_strings_are_not_mistaken_for_each_other() -> None:
     near: list[tuple[str | int, ...]] = [("a", 1), ("a", "1"), ("a1",), ("a", 1, 0), (1, "a")]
-    assert len({derived(0, *purpose) for purpose in near}) == len(near)
+    assert len({derive_seed(0, *purpose) for purpose in near}) == len(near)
 
 
 def test_derived_seeds_stay_what_they_are() -> None:
     # Another figure would be another run for every seed on record.
-    assert derived(0) == 5254295370254170289
-    assert derived(3, "order", 1) == 8763829436781372624
+    assert derive_seed(0) == 5254295370254170289
+    assert derive_seed(3, "order", 1) == 8763829436781372624
 
 
 def test_a_generator_of_its_own_leaves_the_others_alone() -> None:

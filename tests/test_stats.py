@@ -24,7 +24,7 @@ def test_equals_scipy(pair: tuple[int, int]) -> None:
     assert (low, high) == pytest.approx((oracle.low, oracle.high), abs=1e-7)
 
 
-def test_stays_a_share_at_the_ends() -> None:
+def test_bounds_stay_between_0_and_1() -> None:
     for trials in range(1, 3000):
         assert 0 <= wilson_interval(0, trials)[0] < 1e-12
         assert 1 - 1e-12 < wilson_interval(trials, trials)[1] <= 1

@@ -1,37 +1,37 @@
-"""What smidgen raises when the person can fix it; anything else is a bug and keeps its traceback.
+"""The errors that a user can fix; anything else is a bug and keeps its traceback.
 
     SmidgenError
     ├── ConfigError       an experiment, a flag or a budget (also a ValueError)
-    ├── DataError         a data set or an image: missing, damaged, of the wrong form
-    │   └── UnavailableError   a data set that is nowhere at hand and cannot be downloaded
+    ├── DataError         a data set or an image: missing, damaged, or malformed
+    │   └── UnavailableError   a data set that is not on disk and cannot be downloaded
     ├── ModelError        a network that cannot be built, does not fit or does not learn
     ├── RecordError       a run folder, its record or its weights: missing or damaged
-    ├── CheckpointError   a run that cannot go on: its checkpoint is missing or damaged
-    └── BusyError         a folder that another process is at work on
+    ├── CheckpointError   a run that cannot be resumed: its checkpoint is missing or damaged
+    └── BusyError         a folder that another process has locked
 
     KeyboardInterrupt
-    └── Interrupted       a run that was stopped, and can go on
+    └── Interrupted       a run that was interrupted and can be resumed
 
-A message says what was given, what is allowed and what to do next.
+A message says what was given, what is allowed and how to fix it.
 """
 
 from pathlib import Path
 
 
 class SmidgenError(Exception):
-    """The root: whoever runs smidgen can mend what the message says. The CLI exits with 2."""
+    """Base of all errors that the user can fix. The command line exits with status 2."""
 
 
 class ConfigError(SmidgenError, ValueError):
-    """An experiment, a flag or a budget does not make sense."""
+    """An experiment, a flag or a budget is invalid."""
 
 
 class DataError(SmidgenError):
-    """A data set or an image is missing, damaged or of the wrong form."""
+    """A data set or an image is missing, damaged or malformed."""
 
 
 class UnavailableError(DataError):
-    """A data set is nowhere at hand, and no mirror gives it."""
+    """A data set is not on disk and cannot be downloaded."""
 
 
 class ModelError(SmidgenError):
@@ -43,22 +43,22 @@ class RecordError(SmidgenError):
 
 
 class CheckpointError(SmidgenError):
-    """A run cannot go on: its checkpoint is missing, damaged or of something else."""
+    """A run cannot be resumed: its checkpoint is missing, damaged or does not match."""
 
 
 class BusyError(SmidgenError):
-    """Another process is at work on a folder."""
+    """Another process has locked a folder."""
 
 
 class Interrupted(KeyboardInterrupt):
-    """A run was stopped by a signal (Ctrl-C or SIGTERM); `smidgen train --resume` goes on."""
+    """A run was interrupted by Ctrl-C or SIGTERM; `smidgen train --resume` continues it."""
 
     def __init__(self, signal: int, folder: Path | None = None) -> None:
         super().__init__()
         self.signal, self.folder = signal, folder
 
 
-def require(holds: bool, message: str) -> None:
-    """Nothing, where `holds`; otherwise the message as a ConfigError."""
-    if not holds:
+def require(condition: bool, message: str) -> None:
+    """Raise a ConfigError with `message` unless `condition` is true."""
+    if not condition:
         raise ConfigError(message)

@@ -1,4 +1,4 @@
-"""Random numbers from a run's seed, and the generators that others draw from."""
+"""Seeds derived from a run's seed, and the global random number generators."""
 
 import random
 from collections.abc import Iterator
@@ -11,10 +11,10 @@ from torch import Tensor
 from smidgen._storage.digests import running_sha256
 
 
-def derived(seed: int, *purpose: str | int) -> int:
-    """A seed from 0 to 2^63 - 1 for one purpose, unrelated to those for all others.
+def derive_seed(seed: int, *purpose: str | int) -> int:
+    """Derive a seed from 0 to 2^63 - 1 for one purpose, unrelated to those for others.
 
-    >>> derived(0, "order", 1) == derived(0, "order", 1), derived(0, "order", 1) < 2**63
+    >>> derive_seed(0, "order", 1) == derive_seed(0, "order", 1), derive_seed(0, "order", 1) < 2**63
     (True, True)
     """
     digest = running_sha256(repr((seed, *purpose))).digest()
@@ -22,20 +22,20 @@ def derived(seed: int, *purpose: str | int) -> int:
 
 
 def generator(seed: int, *purpose: str | int) -> torch.Generator:
-    """A generator of its own on the CPU, for one purpose."""
-    return torch.Generator().manual_seed(derived(seed, *purpose))
+    """Make a generator on the CPU for one purpose."""
+    return torch.Generator().manual_seed(derive_seed(seed, *purpose))
 
 
 def seed_all(seed: int, *purpose: str | int) -> None:
-    """Seed the generators that code which is not ours draws from: torch's, Python's and numpy's."""
-    value = derived(seed, *purpose)
+    """Seed the global generators, which users' code draws from: torch's, Python's and numpy's."""
+    value = derive_seed(seed, *purpose)
     torch.manual_seed(value)
     random.seed(value)
     np.random.seed(value % 2**32)
 
 
 def generators(device: torch.device) -> dict[str, Tensor]:
-    """The states of these generators, by name, on the CPU."""
+    """The states of the global generators, by name, on the CPU."""
     _, words, gauss = random.getstate()
     _, keys, place, cached, normal = np.random.get_state()
     found = {
@@ -53,7 +53,7 @@ def generators(device: torch.device) -> dict[str, Tensor]:
 
 
 def set_generators(states: dict[str, Tensor], device: torch.device) -> None:
-    """Set the generators to the states that `generators` gave; those of another device stay."""
+    """Set the global generators to states from `generators`; those of other devices stay."""
     torch.set_rng_state(states["random.torch"])
     gauss = states["random.python_gauss"].tolist() or [None]
     random.setstate((3, tuple(states["random.python"].tolist()), gauss[0]))

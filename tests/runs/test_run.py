@@ -750,7 +750,7 @@ def test_quickstart_goes_on_by_itself(
     folder = tmp_path / "tiny" / "seed-0"
     stop(7, signal.SIGTERM)
     assert main(words) == 143
-    way = f"to go on: smidgen train --resume {folder}"
+    way = f"to resume: smidgen train --resume {folder}"
     assert capsys.readouterr().err == f"smidgen: terminated; {way}\n"
     stop(0, 0)
     assert main(words) == 0

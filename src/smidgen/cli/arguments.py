@@ -1,49 +1,45 @@
-"""What several commands take, and how it is read."""
+"""Arguments that several commands share."""
 
 import argparse
 from pathlib import Path
 from typing import Any
 
 from smidgen.cli.flags import with_flags
-from smidgen.config import Experiment
+from smidgen.config import Experiment, find_experiment
 
 
 def add_target(parser: argparse.ArgumentParser, nargs: str | None = None) -> None:
-    """The experiment, by name or file."""
+    """Add the experiment, a positional argument."""
     parser.add_argument(
         "experiment",
         nargs=nargs,
-        metavar="NET|TOML",
-        help="an experiment file, or the name of one that comes with smidgen",
+        metavar="EXPERIMENT",
+        help="a TOML file, or the name of a built-in experiment, such as gap-6k",
     )
 
 
 def add_data_dir(parser: argparse.ArgumentParser) -> None:
-    """Where the data are."""
+    """Add --data-dir."""
     parser.add_argument(
-        "--data-dir", type=Path, metavar="DIR", help="the folder that holds the data set's files"
+        "--data-dir", type=Path, metavar="DIR", help="folder with the files of the data set"
     )
 
 
 def add_skip_bad(parser: argparse.ArgumentParser) -> None:
-    """What becomes of pictures that cannot be read."""
-    parser.add_argument(
-        "--skip-bad", action="store_true", help="leave out pictures that cannot be read"
-    )
+    """Add --skip-bad."""
+    parser.add_argument("--skip-bad", action="store_true", help="skip unreadable images")
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
-    """What computes."""
-    parser.add_argument("--device", help="auto (the default), cuda, mps or cpu")
+    """Add --device."""
+    parser.add_argument("--device", help="auto (default), cuda, mps or cpu")
 
 
-def what_is_given(given: argparse.Namespace, *names: str) -> dict[str, Any]:
-    """Those of the flags that were given, by name; the library knows the others' defaults."""
+def given_options(given: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """The values of those flags that were given, by name; the library has the other defaults."""
     return {name: getattr(given, name) for name in names if getattr(given, name) is not None}
 
 
 def chosen_experiment(given: argparse.Namespace) -> Experiment:
-    """The experiment that is named, with the flags laid over it."""
-    from smidgen.config.builtin import find_experiment
-
+    """The experiment that was named, with the fields that were given as flags."""
     return with_flags(find_experiment(given.experiment), given)

@@ -9,7 +9,7 @@ from smidgen.cli.arguments import (
     add_device,
     add_target,
     chosen_experiment,
-    what_is_given,
+    given_options,
 )
 from smidgen.cli.flags import add_experiment_flags
 
@@ -50,7 +50,7 @@ def _bench(given: argparse.Namespace) -> int:
     from smidgen.runs.benchmark import bench
 
     experiment = chosen_experiment(given)
-    flags = what_is_given(given, "threads", "batch_sizes", "device", "seconds")
+    flags = given_options(given, "threads", "batch_sizes", "device", "seconds")
     try:
         num_images = len(load(experiment.data, data_dir=given.data_dir).train)
     except UnavailableError:

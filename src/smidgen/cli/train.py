@@ -13,10 +13,10 @@ from smidgen.cli.arguments import (
     add_skip_bad,
     add_target,
     chosen_experiment,
-    what_is_given,
+    given_options,
 )
 from smidgen.cli.flags import add_experiment_flags
-from smidgen.config import Experiment
+from smidgen.config import Experiment, find_experiment
 from smidgen.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -36,37 +36,37 @@ _MAY_CHANGE = (
 
 
 def add(commands: Any) -> None:
-    """Add both to the parser's commands."""
+    """Register `quickstart` and `train`."""
     quickstart = commands.add_parser(
         "quickstart",
         help="train the default network on MNIST, or on the embedded digits",
-        description="Train the default network on MNIST if it is at hand or can be downloaded, "
-        "otherwise on the 1,797 digits that come with smidgen. One that was stopped goes on.",
+        description="Train the default network on MNIST if it is on disk or can be downloaded, "
+        "otherwise on the 1,797 embedded digits. An interrupted quickstart is resumed.",
     )
     quickstart.set_defaults(command=_quickstart)
     _add_options(quickstart)
 
-    train = commands.add_parser("train", help="train a network inside its budget, and judge it")
+    train = commands.add_parser("train", help="train a network and compare it with its budget")
     train.set_defaults(command=_train)
     add_target(train, nargs="?")
     train.add_argument(
         "--resume",
         type=Path,
         metavar="RUN",
-        help="go on with the run in this folder, which was stopped, as if it had never been; "
-        "device, threads and data folder are as before unless they are given",
+        help="resume the interrupted run in this folder, with the same result as without the "
+        "interruption; device, threads and data folder are as before unless given",
     )
     _add_options(train)
     add_experiment_flags(train)
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--seed", type=int, metavar="N", help="default 0")
+    parser.add_argument("--seed", type=int, metavar="N", help="random seed (default: 0)")
     parser.add_argument(
         "--out",
         type=Path,
         metavar="DIR",
-        help="the folder of all runs (default: runs); no run goes over another",
+        help="folder for all runs (default: runs); no run overwrites another",
     )
     parser.add_argument(
         "--threads",
@@ -83,28 +83,27 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         "--checkpoint-seconds",
         type=float,
         metavar="S",
-        help="between two checkpoints within an epoch (default: 30); there is one after each "
-        "epoch, and at most 2 %% of the time goes into them",
+        help="time between checkpoints within an epoch (default: 30); there is also one after "
+        "each epoch, and they take at most 2 %% of the time",
     )
     add_skip_bad(parser)
     parser.add_argument("--quiet", action="store_true", help="print the verdict only")
     parser.add_argument(
-        "--live", action="store_true", help="show the curves in a browser on this machine, too"
+        "--live", action="store_true", help="also show the curves in a browser on this machine"
     )
     parser.add_argument(
         "--track",
         action="append",
         choices=["tensorboard", "trackio"],
         default=[],
-        help="write the curves for TensorBoard (into the run's folder) or trackio (into its local "
-        "database), too; may be given twice; needs smidgen[track]",
+        help="also log to TensorBoard (in the run's folder) or trackio (in its local database); "
+        "can be given twice; needs smidgen[track]",
     )
     add_data_dir(parser)
     add_device(parser)
 
 
 def _quickstart(given: argparse.Namespace) -> int:
-    from smidgen.config.builtin import find_experiment
     from smidgen.data import load
     from smidgen.errors import UnavailableError
     from smidgen.runs.run import find_interrupted
@@ -154,7 +153,7 @@ def _resume(folder: Path, given: argparse.Namespace) -> int:
     from smidgen.runs.train import resume
 
     with _callbacks(given, folder.name) as callbacks:
-        changed = what_is_given(given, "data_dir", "device", "threads", "checkpoint_seconds")
+        changed = given_options(given, "data_dir", "device", "threads", "checkpoint_seconds")
         result = resume(folder, callbacks, **changed)
     return _print_result(result)
 
@@ -163,7 +162,7 @@ def _options(given: argparse.Namespace) -> "RunOptions":
     from smidgen.runs.options import RunOptions
 
     names = ("seed", "out", "data_dir", "device", "threads", "backend", "checkpoint_seconds")
-    return RunOptions(skip_bad=given.skip_bad, **what_is_given(given, *names))
+    return RunOptions(skip_bad=given.skip_bad, **given_options(given, *names))
 
 
 @contextmanager
