@@ -163,7 +163,7 @@ def test_report_of_two_runs_compares_them_and_says_what_is_missing(
     folders = [str(finished_folder), str(spoilable)]
     assert main(["report", *folders, "--out", str(tmp_path / "both")]) == 0
     *missing, line = capsys.readouterr().out.splitlines()
-    assert missing == [f"{spoilable}: The folder holds no weights, so no filters are shown."]
+    assert missing == [f"{spoilable}: The folder has no weights, so no filters are shown."]
     page = Path(line.removeprefix("report: "))
     assert page.parent == tmp_path / "both"
     assert page.is_file()
@@ -252,7 +252,7 @@ def test_quickstart_does_not_fall_back_from_damaged_files(
     assert main(["quickstart", *words]) == 2
     out, err = capsys.readouterr()
     assert (out, started) == ("", [])
-    assert "is damaged or not MNIST's: the SHA-256" in err
+    assert "is damaged or not a file of MNIST" in err
     assert len(err.splitlines()) == 1
 
 
@@ -329,7 +329,7 @@ def check_one_line(capsys: Capture, message: str) -> None:
         ([], "the following arguments are required: COMMAND; see smidgen --help"),
         (["trian"], "invalid choice: 'trian'"),
         (["train"], "train needs an experiment, or --resume and a run's folder"),
-        (["train", "--resume", "none"], "none cannot be opened: No such file"),
+        (["train", "--resume", "none"], "none is not a folder"),
         (["train", "x", "--resume", "."], "as it began, so experiment cannot be given with it"),
         (["train", "--resume", ".", "--seed", "1"], "so seed cannot be given with it"),
         (["train", "--resume", ".", "--out", "x"], "so out cannot be given with it"),
@@ -355,13 +355,13 @@ def check_one_line(capsys: Capture, message: str) -> None:
         (["train", "gap-6k", "--seed", "-1"], "--seed is -1; it must be from 0"),
         (["train", "gap-6k", "--threads", "0"], "--threads is 0; it must be from 1"),
         (["train", "gap-6k", "--device", "tpu"], "--device is 'tpu'; it must be one of auto, cuda"),
-        (["train", "gap-6k", "--data-dir", "none"], "--data-dir is none, which is no folder"),
+        (["train", "gap-6k", "--data-dir", "none"], "--data-dir is none, which is not a folder"),
         (["summary", "gap-7k"], "'gap-7k' is neither"),
         (["check", "none"], "none is not a finished run: it has no run.json"),
         (["predict", "none", "x.png"], "none is not a finished run: it has no run.json"),
         (["predict", "none"], "the following arguments are required: IMAGE"),
-        (["report", "none"], "none holds no run"),
-        (["quickstart", "--data-dir", "none"], "--data-dir is none, which is no folder"),
+        (["report", "none"], "none has no run"),
+        (["quickstart", "--data-dir", "none"], "--data-dir is none, which is not a folder"),
     ],
 )
 def test_what_is_wrong_with_the_arguments_is_one_line(
@@ -464,7 +464,7 @@ def test_an_interruption_is_exit_130(
     assert main(["train", str(tiny_file), "--out", str(tmp_path / "runs"), "--quiet"]) == 130
     folder = tmp_path / "runs" / "tiny" / "seed-0"
     way = f"smidgen train --resume {folder}"
-    assert capsys.readouterr() == ("", f"smidgen: interrupted; to go on: {way}\n")
+    assert capsys.readouterr() == ("", f"smidgen: interrupted; to resume: {way}\n")
     left = {path.name for path in folder.iterdir()}
     assert left == {"experiment.toml", "last.checkpoint", "metrics.jsonl"}
 
@@ -497,7 +497,7 @@ def test_a_real_interruption_leaves_what_was_finished(tiny_file: Path, tmp_path:
         _, err = process.communicate(timeout=60)
     folder = tmp_path / "runs" / "tiny" / "seed-0"
     way = f"smidgen train --resume {folder}"
-    assert (process.returncode, err) == (130, f"smidgen: interrupted; to go on: {way}\n")
+    assert (process.returncode, err) == (130, f"smidgen: interrupted; to resume: {way}\n")
     checkpoints = {"last.checkpoint", "previous.checkpoint"}
     left = {path.name for path in folder.iterdir()}
     assert left == {"experiment.toml", "metrics.jsonl", *checkpoints}
