@@ -1,4 +1,4 @@
-"""What an audit finds: the faults of the published pages, and nothing where all is right."""
+"""An audit finds the contradictions in the published pages, and none in correct ones."""
 
 import csv
 import time
@@ -46,7 +46,7 @@ def test_a_sound_page_has_no_findings(name: str) -> None:
     assert audit(page(name)) == ()
 
 
-def test_both_faults_of_the_published_gap_11k_are_found_and_nothing_else() -> None:
+def test_both_contradictions_in_the_published_gap_11k_are_found_and_nothing_else() -> None:
     text = page("gap-11k")
     total, field = audit(text)
     assert total.lines == (line_of(text, "Total params"),)
@@ -60,7 +60,7 @@ def test_both_faults_of_the_published_gap_11k_are_found_and_nothing_else() -> No
     )
 
 
-def test_a_total_that_is_stated_twice_is_one_fault() -> None:
+def test_a_total_that_is_stated_twice_is_one_finding() -> None:
     text = page("gap-11k").replace("# gap-11k\n", "# gap-11k\n\n**Total parameters:** 13,808\n")
     total = audit(text)[0]
     assert total.lines == (3, line_of(text, "Total params:"))
@@ -118,7 +118,7 @@ def test_a_table_in_markdown_is_read_as_one_in_a_code_block() -> None:
         ("Non-trainable params: 0", "Non-trainable params: 12"),
     ],
 )
-def test_one_wrong_cell_of_a_layer_table_is_found_where_it_stands(old: str, new: str) -> None:
+def test_one_wrong_cell_of_a_layer_table_is_found_in_its_row(old: str, new: str) -> None:
     text = page("gap-6k")
     assert old in text
     changed = text.replace(old, new, 1)
@@ -132,7 +132,7 @@ def test_one_wrong_cell_of_a_layer_table_is_found_where_it_stands(old: str, new:
     assert wrong in rows[0].lines
 
 
-def test_a_linear_layer_is_held_against_the_features_that_come_in() -> None:
+def test_a_linear_layer_is_compared_with_its_input_features() -> None:
     text = page("linear-19k").replace("2,570", "2,571").replace("19,602", "19,603")
     (finding,) = audit(text)
     assert "2,560, or 2,570 with biases" in finding.follows
@@ -188,7 +188,7 @@ def test_a_number_in_the_text_is_a_claim_unless_it_is_a_bound(sentence: str, fou
     assert bool(audit(page("gap-6k") + f"\n{sentence}\n")) == found
 
 
-def test_a_table_that_was_cut_is_not_summed() -> None:
+def test_a_table_with_a_gap_is_not_summed() -> None:
     lines = page("gap-6k").split("\n")
     cut = [*lines[:12], "...", *lines[13:]]
     assert audit("\n".join(cut)) == ()
@@ -265,7 +265,7 @@ def test_tables_that_tools_write_add_up(network: nn.Module) -> None:
         assert len(audit(wrong)) == 2  # the rows, and the trainable ones
 
 
-def test_a_note_accounts_for_parameters_that_no_row_has() -> None:
+def test_a_note_declares_parameters_that_no_row_has() -> None:
     text = str(profile(Spare().eval(), (1, 28, 28)))
     assert "1,234" in text
     assert audit(text) == ()

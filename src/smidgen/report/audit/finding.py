@@ -1,16 +1,18 @@
-"""One thing that does not add up."""
+"""One contradiction in a page."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finding:
-    """What a page states in some of its lines, and what follows instead; a sentence as text."""
+    """What some lines of a page state, and what follows from others; as text, a sentence."""
 
     lines: tuple[int, ...]
     """Where it is stated, from 1, ascending."""
     stated: str
+    """A clause, such as "a triangle has 4 sides"."""
     follows: str
+    """A clause that contradicts it, such as "it has 3"."""
 
     def __str__(self) -> str:
         """The finding as a sentence that begins with its lines.

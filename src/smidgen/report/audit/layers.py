@@ -1,163 +1,157 @@
-"""The rows of a layer table against each other: parameters, channels and sizes."""
+"""Compare the rows of a layer table with each other: parameters, channels and sizes."""
 
 import math
 from collections.abc import Iterator, Sequence
 from functools import cache
+from typing import NamedTuple
 
 from smidgen.report.audit.finding import Finding
-from smidgen.report.audit.page import LayerTable, Row, Shape
+from smidgen.report.audit.layer_tables import LayerTable, Row, Shape
 
-_MOST_SOURCES = 32  # earlier shapes that a row of a branching network is tried against
+_MAX_SOURCES = 32  # earlier shapes that may feed a row of a branching network
 _KERNELS = (*((k, k) for k in range(1, 16)), *((1, k) for k in range(3, 12, 2)))
 _STRIDES = range(1, 9)
 _DILATIONS = range(1, 5)
 
 
+class _Fault(NamedTuple):
+    stated: str
+    follows: str
+    shape_is_doubtful: bool = False
+
+
 def check_layers(table: LayerTable) -> list[Finding]:
-    """What cannot be in the rows, each fed by the one above, or by any above where it branches."""
+    """The rows that no row above can feed: the one directly above, or any in a branching table."""
     findings: list[Finding] = []
     above: Shape | None = None
     earlier: list[Shape] = []
     for row in table.rows:
+        recent = earlier[-_MAX_SOURCES:]
         sources: list[Shape] = []
-        if above is not None and not row.apart:
-            sources = [above, *(reversed(earlier[-_MOST_SOURCES:]) if table.branches else ())]
-        fault = _fault(row, sources, earlier)
+        if above is not None and not row.after_gap:
+            sources = [above, *(reversed(recent) if table.branches else ())]
+        fault = _check_row(row, sources, recent)
         if fault is not None:
-            findings.append(Finding(lines=(row.line,), stated=fault[0], follows=fault[1]))
-        # The row below is not held against a shape that is wrong itself.
-        above = None if fault is not None and fault[2] else row.shape
-        if row.shape is not None and row.shape not in earlier[-_MOST_SOURCES:]:
+            findings.append(Finding(lines=(row.line,), stated=fault.stated, follows=fault.follows))
+        # The row below is not compared with a shape that is wrong itself.
+        above = None if fault is not None and fault.shape_is_doubtful else row.shape
+        if row.shape is not None and row.shape not in recent:
             earlier.append(row.shape)
     return findings
 
 
-Fault = tuple[str, str, bool]
-"""What is stated, what follows, and whether the shape may be wrong."""
-
-
-def _fault(row: Row, sources: Sequence[Shape], earlier: Sequence[Shape]) -> Fault | None:
-    if row.shape is None:
+def _check_row(row: Row, sources: Sequence[Shape], earlier: Sequence[Shape]) -> _Fault | None:
+    if row.shape is None or row.role is None:
         return None
-    if row.params == 0 and row.role in ("conv", "linear"):
-        return None  # called again: its parameters stand in another row
-    match row.role:
-        case "conv":
-            return _conv_fault(row, row.shape, sources, earlier)
-        case "linear":
-            return _linear_fault(row, row.shape, sources)
-        case "norm":
-            return _params_fault(row, row.shape, 2) or _moved(row, row.shape, sources)
-        case "keep" | "flatten" | "pool" | "adaptive":
-            return _params_fault(row, row.shape, 0) or _moved(row, row.shape, sources)
-        case None:
+    if row.role in ("conv", "linear"):
+        if row.params == 0:  # called before: its parameters are in another row
             return None
+        if row.role == "linear":
+            return _check_linear(row, row.shape, sources)
+        return _check_conv(row, row.shape, sources, earlier) if len(row.shape) == 3 else None
+    per_channel = 2 if row.role == "norm" else 0
+    right = per_channel * row.shape[0]
+    if row.params not in (0, right):
+        has = f"{right:,} for {row.shape[0]} channels" if per_channel else "none"
+        return _wrong_params(row, f"its type has {has}")
+    return _check_shape(row, row.shape, sources)
 
 
-def _params_fault(row: Row, shape: Shape, each: int) -> Fault | None:
-    right = each * shape[0]
-    if row.params in (0, right):
-        return None
-    has = f"{right:,} for {shape[0]} channels" if each else "none"
-    return f"{row.name} has {row.params:,} parameters", f"its type has {has}", False
+def _wrong_params(row: Row, follows: str, shape_is_doubtful: bool = False) -> _Fault:
+    return _Fault(f"{row.name} has {row.params:,} parameters", follows, shape_is_doubtful)
 
 
-def _moved(row: Row, shape: Shape, sources: Sequence[Shape]) -> Fault | None:
-    """Whether a layer without a kernel of its own could give this shape."""
-    if not sources or any(_may_become(row, source, shape) for source in sources):
+def _check_shape(row: Row, shape: Shape, sources: Sequence[Shape]) -> _Fault | None:
+    """Whether a layer without a kernel in the table can have this output shape."""
+    if not sources or any(_can_become(row, source, shape) for source in sources):
         return None
     rule = {
         "pool": "a pool keeps the channels and makes no map larger",
         "adaptive": "an adaptive pool keeps the channels",
         "flatten": f"flattening it gives {math.prod(sources[0])}",
     }.get(row.role or "", "its type keeps the shape")
-    return f"{row.name} goes from {_show(sources[0])} to {_show(shape)}", rule, True
+    return _Fault(f"{row.name} goes from {_show(sources[0])} to {_show(shape)}", rule, True)
 
 
-def _may_become(row: Row, source: Shape, shape: Shape) -> bool:
+def _can_become(row: Row, source: Shape, shape: Shape) -> bool:
     if row.role == "flatten":
         return math.prod(source) == math.prod(shape)
     if row.role not in ("pool", "adaptive"):
         return source == shape
     if len(source) != 3 or len(shape) != 3 or source[0] != shape[0]:
         return False
-    # A padded 2x2 window with a stride of 1 makes a map larger by one.
+    # A padded 2x2 window with a stride of 1 enlarges a map by one.
     return row.role == "adaptive" or all(b <= a + 1 for a, b in zip(source, shape, strict=True))
 
 
-def _linear_fault(row: Row, shape: Shape, sources: Sequence[Shape]) -> Fault | None:
+def _check_linear(row: Row, shape: Shape, sources: Sequence[Shape]) -> _Fault | None:
     outputs = shape[-1]
     if not sources:
         inputs, rest = divmod(row.params, outputs)
         if rest == 0 and inputs >= 1:
             return None
-        follows = f"each of its {outputs} outputs has as many as the others"
-        return f"{row.name} has {row.params:,} parameters", follows, False
+        return _wrong_params(row, f"each of its {outputs} outputs has as many as the others")
     for source in sources:
         for inputs in (math.prod(source), source[-1], source[0]):
             if row.params in (inputs * outputs, (inputs + 1) * outputs):
                 return None
     inputs = math.prod(sources[0])
-    return (
-        f"{row.name} has {row.params:,} parameters",
+    return _wrong_params(
+        row,
         f"from {inputs:,} to {outputs} features there are {inputs * outputs:,}, or "
         f"{(inputs + 1) * outputs:,} with biases",
-        False,
     )
 
 
-def _conv_fault(
+def _check_conv(
     row: Row, shape: Shape, sources: Sequence[Shape], earlier: Sequence[Shape]
-) -> Fault | None:
-    if len(shape) != 3:
-        return None
+) -> _Fault | None:
     maps = [source for source in sources if len(source) == 3]
     if not maps:
         if row.params >= shape[0] and row.params % shape[0] == 0:
             return None
         follows = f"each of its {shape[0]} channels has as many as the others"
-        return f"{row.name} has {row.params:,} parameters", follows, True
-    joined = [
-        (maps[0][0] + other[0], *maps[0][1:])
-        for other in earlier[-_MOST_SOURCES:]
-        if other[1:] == maps[0][1:]  # the row above may have been concatenated with another
+        return _wrong_params(row, follows, shape_is_doubtful=True)
+    concatenated = [  # the row above with an earlier one
+        (maps[0][0] + other[0], *maps[0][1:]) for other in earlier if other[1:] == maps[0][1:]
     ]
-    fitting = [(m, k) for m in (*maps, *joined) for k in _kernels(row.params, m[0], shape[0])]
-    if not fitting:
-        return (
-            f"{row.name} has {row.params:,} parameters",
-            _nearest(row.params, maps[0][0], shape[0]),
-            True,
-        )
-    if any(_fits(source, shape, kernel) for source, kernel in fitting):
+    possible = [
+        (source, kernel)
+        for source in (*maps, *concatenated)
+        for kernel in _possible_kernels(row.params, source[0], shape[0])
+    ]
+    if not possible:
+        follows = _nearest_kernel(row.params, maps[0][0], shape[0])
+        return _wrong_params(row, follows, shape_is_doubtful=True)
+    if any(_sizes_fit(source, shape, kernel) for source, kernel in possible):
         return None
-    source, (high, wide) = fitting[0]
-    sizes = [f"{_side(source[1], high, p)}x{_side(source[2], wide, p)}" for p in (0, 1)]
+    source, (high, wide) = possible[0]
+    sizes = [f"{_size(source[1], high, p)}x{_size(source[2], wide, p)}" for p in (0, 1)]
+    stated = f"{row.name} goes from {_show(source[1:])} to {_show(shape[1:])}"
     follows = (
         f"its parameters mean a {high}x{wide} kernel, which gives {sizes[0]}, or {sizes[1]} with a "
         "padding of 1"
     )
-    stated = f"{row.name} goes from {_show(source[1:])} to {_show(shape[1:])}"
-    return stated, follows, True
+    return _Fault(stated, follows, shape_is_doubtful=True)
 
 
-def _kernels(params: int, inputs: int, outputs: int) -> Iterator[tuple[int, int]]:
-    """Kernels that give so many parameters, with or without biases, grouped too."""
+def _possible_kernels(params: int, inputs: int, outputs: int) -> Iterator[tuple[int, int]]:
+    """Kernels with this number of parameters, with or without biases, grouped ones included."""
     for biases in (0, outputs):
-        each, rest = divmod(params - biases, outputs)
-        if rest or each < 1:
+        per_output, rest = divmod(params - biases, outputs)
+        if rest or per_output < 1:
             continue
         common = math.gcd(inputs, outputs)
         for high, wide in _KERNELS:
-            fan, rest = divmod(each, high * wide)
-            if rest == 0 and fan and inputs % fan == 0 and common % (inputs // fan) == 0:
+            fan_in, rest = divmod(per_output, high * wide)
+            if rest == 0 and fan_in and inputs % fan_in == 0 and common % (inputs // fan_in) == 0:
                 yield high, wide
                 if high != wide:
                     yield wide, high
 
 
-def _nearest(params: int, inputs: int, outputs: int) -> str:
-    """What the square kernel with the number of parameters nearest to this one has."""
+def _nearest_kernel(params: int, inputs: int, outputs: int) -> str:
+    """Describe the square kernel whose number of parameters is nearest to `params`."""
     counts = {k: inputs * outputs * k * k for k in range(1, 16)}
     kernel = min(counts, key=lambda k: abs(counts[k] - params))
     count = counts[kernel]
@@ -167,29 +161,25 @@ def _nearest(params: int, inputs: int, outputs: int) -> str:
     )
 
 
-def _fits(source: Shape, shape: Shape, kernel: tuple[int, int]) -> bool:
-    axes = zip(source[1:], shape[1:], kernel, strict=True)
-    return all(_side_fits(*axis) for axis in axes)
+def _sizes_fit(source: Shape, shape: Shape, kernel: tuple[int, int]) -> bool:
+    return all(_size_fits(*axis) for axis in zip(source[1:], shape[1:], kernel, strict=True))
 
 
 @cache
-def _side_fits(before: int, after: int, kernel: int) -> bool:
-    """Whether some stride, dilation and usual padding lead from one side to the other."""
+def _size_fits(before: int, after: int, kernel: int) -> bool:
+    """Whether some stride, dilation and usual padding lead from one size to the other."""
     if before == after:  # padding="same"
         return True
     for dilation in _DILATIONS:
-        reach = dilation * (kernel - 1) + 1
-        for padding in range(reach // 2 + 2):
-            room = before + 2 * padding - reach
-            if room >= 0 and (
-                any(room // stride + 1 == after for stride in _STRIDES)
-                or room // max(before, 1) + 1 == after
-            ):
+        extent = dilation * (kernel - 1) + 1
+        for padding in range(extent // 2 + 2):
+            room = before + 2 * padding - extent
+            if room >= 0 and any(room // s + 1 == after for s in (*_STRIDES, max(before, 1))):
                 return True
     return False
 
 
-def _side(before: int, kernel: int, padding: int) -> int:
+def _size(before: int, kernel: int, padding: int) -> int:
     return before + 2 * padding - kernel + 1
 
 
