@@ -3,7 +3,7 @@
     python benchmarks/image_folder.py [--images N]
 
 writes a folder of N JPEG files (default: 50,000) of 32x32 in color, in ten classes, and starts on
-it three times in processes of their own: one only opens it, which reads its headers; the next
+it three times in separate processes: one only opens it, which reads its headers; the next
 decodes its images into the cache; the last maps them. The time to import torch is shown separately.
 Targets on two cores: 60 s for the second, 2 s for the third.
 """

@@ -1,4 +1,4 @@
-"""Small data sets of a person's own, in every form that can be read."""
+"""Small custom data sets in every format that can be read."""
 
 import gzip
 import struct
@@ -25,15 +25,15 @@ def save(path: Path, array: NDArray[np.uint8]) -> None:
     Image.fromarray(array).save(path)
 
 
-def picture_folder(
+def image_folder(
     folder: Path, counts: dict[str, int], *shape: int, suffix: str = "png", seed: int = 0
 ) -> Path:
-    """Pictures in PART/cat, dog, elk; of the part "" in the folder itself."""
-    for number, (part, count) in enumerate(counts.items()):
+    """Images in SPLIT/cat, dog, elk; those of the split "" in the folder itself."""
+    for number, (split, count) in enumerate(counts.items()):
         arrays = pixels(count, *shape, seed=seed + number)
         for place, array in enumerate(arrays):
             name = ("cat", "dog", "elk")[place % CLASSES]
-            save(folder / part / name / f"{place:03}.{suffix}", array)
+            save(folder / split / name / f"{place:03}.{suffix}", array)
     return folder
 
 
@@ -45,17 +45,17 @@ def idx(array: NDArray[np.uint8]) -> bytes:
     )
 
 
-def parted(folder: Path) -> Path:
-    return picture_folder(folder / "pets", {"train": 30, "test": 12}, 9, 7)
+def split_folder(folder: Path) -> Path:
+    return image_folder(folder / "pets", {"train": 30, "test": 12}, 9, 7)
 
 
-def validated(folder: Path) -> Path:
+def folder_with_validation(folder: Path) -> Path:
     counts = {"train": 24, "val": 6, "test": 12}
-    return picture_folder(folder / "pets", counts, 8, 8, 3)
+    return image_folder(folder / "pets", counts, 8, 8, 3)
 
 
-def unparted(folder: Path) -> Path:
-    return picture_folder(folder / "pets", {"": 42}, 8, 6, 3, suffix="jpg")
+def class_folder(folder: Path) -> Path:
+    return image_folder(folder / "pets", {"": 42}, 8, 6, 3, suffix="jpg")
 
 
 def npz(folder: Path) -> Path:
@@ -102,12 +102,12 @@ def two_csvs(folder: Path) -> Path:
 
 
 FORMATS: dict[str, tuple[Callable[[Path], Path], tuple[int, int, int], tuple[int, int, int]]] = {
-    "parted": (parted, (25, 5, 12), (1, 9, 7)),
-    "validated": (validated, (24, 6, 12), (3, 8, 8)),
-    "unparted": (unparted, (28, 5, 9), (3, 8, 6)),
+    "folder with splits": (split_folder, (25, 5, 12), (1, 9, 7)),
+    "folder with validation": (folder_with_validation, (24, 6, 12), (3, 8, 8)),
+    "folder of classes": (class_folder, (28, 5, 9), (3, 8, 6)),
     "npz": (npz, (25, 5, 12), (3, 8, 8)),
     "idx": (idx_folder, (25, 5, 12), (1, 5, 6)),
     "csv": (csv, (28, 5, 9), (1, 4, 4)),
     "csvs": (two_csvs, (25, 5, 12), (1, 4, 4)),
 }
-"""What makes each form in a folder; its train, validation and test images; their shape."""
+"""For each format: what writes it into a folder, its sizes of splits, its image shape."""

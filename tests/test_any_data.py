@@ -1,4 +1,4 @@
-"""Whatever holds pictures gets everything that MNIST gets, by the command line alone."""
+"""Every kind of data set gets all that MNIST gets, by the command line alone."""
 
 import gzip
 import html
@@ -40,15 +40,15 @@ average = {{ name = "none" }}
 
 @pytest.fixture(autouse=True)
 def away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder and a cache of its own, and reports without pictures, which take seconds."""
+    """A new folder and cache, and reports without plots, which take seconds to draw."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr("smidgen.report.run_page.sections_of", lambda _: [])
     return tmp_path
 
 
-def drawings(count: int, *shape: int, seed: int = 0) -> tuple[Pixels, NDArray[np.int64]]:
-    """Noise whose brightness tells the class, (count, *shape), and the classes in turn."""
+def noise_images(count: int, *shape: int, seed: int = 0) -> tuple[Pixels, NDArray[np.int64]]:
+    """Noise, (count, *shape), as bright as its class, and the classes in turn."""
     labels = np.arange(count) % len(NAMES)
     noise = np.random.default_rng(seed).integers(0, 100, (count, *shape))
     bright = (labels * 70).reshape(-1, *[1] * len(shape))
@@ -56,36 +56,36 @@ def drawings(count: int, *shape: int, seed: int = 0) -> tuple[Pixels, NDArray[np
 
 
 def folder(counts: dict[str, int], *shape: int, suffix: str = "png") -> str:
-    for seed, (part, count) in enumerate(counts.items()):
-        images, labels = drawings(count, *shape, seed=seed)
+    for seed, (split, count) in enumerate(counts.items()):
+        images, labels = noise_images(count, *shape, seed=seed)
         for number, (image, label) in enumerate(zip(images, labels, strict=True)):
-            place = Path("pets") / part / NAMES[label]
+            place = Path("pets") / split / NAMES[label]
             place.mkdir(parents=True, exist_ok=True)
             Image.fromarray(image).save(place / f"{number:03}.{suffix}")
     return 'path = "pets"'
 
 
 def npz(*shape: int) -> str:
-    parts = {"train": drawings(36, *shape), "test": drawings(12, *shape, seed=1)}
-    arrays = {f"x_{part}": images for part, (images, _) in parts.items()}
-    labels = {f"y_{part}": labels for part, (_, labels) in parts.items()}
+    splits = {"train": noise_images(36, *shape), "test": noise_images(12, *shape, seed=1)}
+    arrays = {f"x_{split}": images for split, (images, _) in splits.items()}
+    labels = {f"y_{split}": labels for split, (_, labels) in splits.items()}
     np.savez_compressed("pets.npz", allow_pickle=False, **arrays, **labels)
     return 'path = "pets.npz"'
 
 
 def idx() -> str:
     Path("pets").mkdir()
-    for part, count in (("train", 36), ("t10k", 12)):
-        images, labels = drawings(count, 11, 9, seed=count)
+    for split, count in (("train", 36), ("t10k", 12)):
+        images, labels = noise_images(count, 11, 9, seed=count)
         for kind, array in (("images-idx3", images), ("labels-idx1", labels.astype(np.uint8))):
             head = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
             content = gzip.compress(head + array.tobytes())
-            (Path("pets") / f"{part}-{kind}-ubyte.gz").write_bytes(content)
+            (Path("pets") / f"{split}-{kind}-ubyte.gz").write_bytes(content)
     return 'path = "pets"'
 
 
 def csv() -> str:
-    images, labels = drawings(48, 64)
+    images, labels = noise_images(48, 64)
     heading = "label," + ",".join(f"pixel{place}" for place in range(64))
     rows = [
         ",".join(map(str, [label, *image])) for image, label in zip(images, labels, strict=True)
@@ -103,7 +103,7 @@ FORMATS: dict[str, tuple[Callable[[], str], Shape, tuple[int, int, int], tuple[s
         *(lambda: folder({"train": 36, "test": 12}, 9, 13), (1, 9, 13), (30, 6, 12)),
         NAMES,
     ),
-    "colour folder with val": (
+    "color folder with val": (
         *(lambda: folder({"train": 30, "val": 6, "test": 12}, 16, 8, 3), (3, 16, 8), (30, 6, 12)),
         NAMES,
     ),
@@ -123,11 +123,11 @@ FORMATS: dict[str, tuple[Callable[[], str], Shape, tuple[int, int, int], tuple[s
         *((1, 10, 10), (24, 0, 24), NAMES),
     ),
     "npz, grayscale": (lambda: npz(8, 11), (1, 8, 11), (30, 6, 12), ("0", "1", "2")),
-    "npz, colour": (lambda: npz(8, 8, 3), (3, 8, 8), (30, 6, 12), ("0", "1", "2")),
+    "npz, color": (lambda: npz(8, 8, 3), (3, 8, 8), (30, 6, 12), ("0", "1", "2")),
     "IDX": (idx, (1, 11, 9), (30, 6, 12), ("0", "1", "2")),
     "CSV": (csv, (1, 8, 8), (33, 6, 9), ("0", "1", "2")),
 }
-"""What makes each layout and says it in TOML; image shape; images in each part; classes."""
+"""What writes each layout and returns its TOML; image shape; sizes of the splits; classes."""
 
 
 def train(data: str, *flags: str, status: int = 0) -> Path:
@@ -140,12 +140,12 @@ def record_of(run: Path) -> RunRecord:
     return read_record(run)
 
 
-def pictures() -> list[str]:
-    """One of the size of the first format, one larger in colour, one with transparency."""
+def new_images() -> list[str]:
+    """A grayscale image, a larger one in color, one with transparency."""
     random = np.random.default_rng(0)
-    for name, shape in {"grayscale": (9, 13), "colour": (40, 31, 3), "clear": (20, 20, 4)}.items():
+    for name, shape in {"grayscale": (9, 13), "color": (40, 31, 3), "clear": (20, 20, 4)}.items():
         Image.fromarray(random.integers(0, 256, shape, np.uint8)).save(f"{name}.png")
-    return ["grayscale.png", "colour.png", "clear.png"]
+    return ["grayscale.png", "color.png", "clear.png"]
 
 
 @pytest.mark.parametrize("layout", FORMATS)
@@ -163,13 +163,13 @@ def test_every_format_is_trained_on_checked_and_predicted(layout: str, capsys: C
     assert len(record.data.mean) == shape[0]
 
     assert main(["check", str(run)]) == 0
-    assert "equals it" in capsys.readouterr().out
+    assert "record: equal to what was counted" in capsys.readouterr().out
 
-    assert main(["predict", str(run), *pictures()]) == 0
+    assert main(["predict", str(run), *new_images()]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.partition(":")[0] for line in lines] == [
         "grayscale.png",
-        "colour.png",
+        "color.png",
         "clear.png",
     ]
     for line in lines:
@@ -183,13 +183,13 @@ def test_every_format_is_trained_on_checked_and_predicted(layout: str, capsys: C
     assert main(["report", str(run)]) == 0
     page = (run / "report.md").read_text(encoding="utf-8")
     assert f"images of {record.data.name}" in page
-    confused = [name for name in classes if f"{name} taken for" in page]
+    confused = [name for name in classes if f"{name} predicted as" in page]
     assert confused or record.test.num_correct == record.test.num_images
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("layout", ["colour folder with val", "IDX"])
-def test_the_report_shows_the_classes_in_its_pictures(
+@pytest.mark.parametrize("layout", ["color folder with val", "IDX"])
+def test_the_plots_of_a_report_name_the_classes(
     layout: str, monkeypatch: pytest.MonkeyPatch, away: Path
 ) -> None:
     monkeypatch.undo()
@@ -207,27 +207,27 @@ def test_mnist_is_trained_on_checked_and_predicted(mnist_folder: Path, capsys: C
     where = ("--data-dir", str(mnist_folder))
     run = train('name = "mnist"', *where)
     assert main(["check", str(run), *where]) == 0
-    assert main(["predict", str(run), *pictures()]) == 0
+    assert main(["predict", str(run), *new_images()]) == 0
     assert len(capsys.readouterr().out.splitlines()) > 3
 
 
-def test_what_training_tells_apart_it_tells_apart_in_pictures_of_the_set(capsys: Capture) -> None:
+def test_predict_agrees_with_the_evaluation_on_test_images(capsys: Capture) -> None:
     run = train(folder({"train": 36, "test": 12}, 9, 13, 3), "--train.epochs", "12")
     capsys.readouterr()
     paths = [path for name in NAMES for path in sorted(Path("pets/test", name).iterdir())]
     assert main(["predict", str(run), *map(str, paths)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    right = [
+    correct = [
         path.parent.name in line.partition(": ")[2].split(" %")[0]
         for path, line in zip(paths, lines, strict=True)
     ]
-    assert sum(right) == record_of(run).test.num_correct >= 9
+    assert sum(correct) == record_of(run).test.num_correct >= 9
 
 
-def test_what_is_odd_about_the_data_stands_everywhere(capsys: Capture) -> None:
+def test_a_note_on_the_data_is_shown_everywhere(capsys: Capture) -> None:
     data = folder({"train": 36, "test": 12}, 9, 9)
-    twin = next(Path("pets/test", NAMES[0]).iterdir())
-    (Path("pets/train") / NAMES[0] / "twin.png").write_bytes(twin.read_bytes())
+    original = next(Path("pets/test", NAMES[0]).iterdir())
+    (Path("pets/train") / NAMES[0] / "duplicate.png").write_bytes(original.read_bytes())
     run = train(data)
     [note] = record_of(run).data.notes
     assert note.startswith("1 test image is among the training images too")
@@ -237,7 +237,7 @@ def test_what_is_odd_about_the_data_stands_everywhere(capsys: Capture) -> None:
     assert main(["check", str(run)]) == 0
 
 
-def test_a_picture_that_cannot_be_read_ends_it_or_is_skipped(capsys: Capture) -> None:
+def test_an_unreadable_image_is_an_error_or_skipped(capsys: Capture) -> None:
     data = folder({"train": 36, "test": 12}, 9, 9)
     bad = Path("pets/train") / NAMES[1] / "bad.png"
     bad.write_bytes(b"\x89PNG\r\n\x1a\n and no more")
@@ -263,10 +263,10 @@ def test_a_picture_that_cannot_be_read_ends_it_or_is_skipped(capsys: Capture) ->
     assert main(["check", str(run), "--skip-bad"]) == 0
 
 
-def test_transforms_of_ones_own_run_in_training_only(capsys: Capture) -> None:
+def test_user_transforms_run_in_training_only(capsys: Capture) -> None:
     data = folder({"train": 36, "test": 12}, 9, 9, 3)
-    own = Path("flips.py")
-    own.write_text(
+    module = Path("flips.py")
+    module.write_text(
         "from pathlib import Path\n\n"
         "class Flip:\n"
         "    def __call__(self, images):\n"
@@ -276,9 +276,9 @@ def test_transforms_of_ones_own_run_in_training_only(capsys: Capture) -> None:
     run = train(data + '\ntransforms = "flips.py:Flip"')
     shape = r"\(1\d, 3, 9, 9\) torch.uint8"  # 30 images spread over two batches
     assert re.fullmatch(shape, Path("seen").read_text())
-    own.write_text("raise RuntimeError('must not run')")
+    module.write_text("raise RuntimeError('must not run')")
     assert main(["check", str(run)]) == 0
-    assert main(["predict", str(run), *pictures()]) == 0
+    assert main(["predict", str(run), *new_images()]) == 0
     assert main(["report", str(run)]) == 0
     capsys.readouterr()
     train(data + '\ntransforms = "flips.py:Flip"', "--experiment.name", "again", status=2)
@@ -288,17 +288,17 @@ def test_transforms_of_ones_own_run_in_training_only(capsys: Capture) -> None:
     )
 
 
-def test_without_its_pictures_a_run_predicts_but_cannot_be_checked(capsys: Capture) -> None:
+def test_without_its_images_a_run_predicts_but_cannot_be_checked(capsys: Capture) -> None:
     run = train(folder({"train": 36, "test": 12}, 9, 9, 3))
     Path("pets").rename("gone")
     capsys.readouterr()
-    assert main(["predict", str(run), *pictures()]) == 0
+    assert main(["predict", str(run), *new_images()]) == 0
     assert NAMES[0] in capsys.readouterr().out
     assert main(["check", str(run)]) == 2
     assert capsys.readouterr() == ("", "smidgen: data.path is pets, which does not exist.\n")
 
 
-def test_a_changed_data_set_is_found_out(capsys: Capture) -> None:
+def test_a_changed_data_set_is_noticed(capsys: Capture) -> None:
     run = train(folder({"train": 36, "test": 12}, 9, 9))
     Path("pets/test", NAMES[0], "000.png").unlink()
     capsys.readouterr()
@@ -308,12 +308,12 @@ def test_a_changed_data_set_is_found_out(capsys: Capture) -> None:
     assert "differs from the record: test images: 11 now, 12 in the record" in out
 
 
-def test_a_network_that_does_not_fit_the_pictures_says_both(capsys: Capture) -> None:
+def test_a_network_that_does_not_fit_the_images_gives_both_shapes(capsys: Capture) -> None:
     data = folder({"train": 36, "test": 12}, 9, 9)
-    Path("own.py").write_text(
+    Path("net.py").write_text(
         "from torch import nn\n\ndef Net(): return nn.Sequential(nn.Flatten(), nn.Linear(81, 10))"
     )
-    run = train(data, "--model.module", "own.py:Net", status=2)
+    run = train(data, "--model.module", "net.py:Net", status=2)
     assert capsys.readouterr() == (
         "",
         "smidgen: The network returns (batch, 10); it must return (batch, 3), one score for each "
@@ -321,6 +321,6 @@ def test_a_network_that_does_not_fit_the_pictures_says_both(capsys: Capture) -> 
     )
     Path("pets").rename("gone")
     folder({"train": 36, "test": 12}, 9, 9, 3)
-    train(data, "--model.module", "own.py:Net", status=2)
+    train(data, "--model.module", "net.py:Net", status=2)
     assert "expected 81 features in the last dimension, got 243" in capsys.readouterr().err
     assert not run.exists()

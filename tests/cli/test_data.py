@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from custom_sets import parted, unparted
+from custom_sets import class_folder, split_folder
 from PIL import Image
 
 from smidgen.cli import main
@@ -22,13 +22,13 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SMIDGEN_DATA", raising=False)
 
 
-def test_list_names_them_all(capsys: pytest.CaptureFixture[str]) -> None:
+def test_list_shows_every_named_data_set(capsys: pytest.CaptureFixture[str]) -> None:
     assert smidgen("list") == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == list(NAMES)
 
 
-def test_mnist_is_verified_and_nothing_is_got(
+def test_mnist_at_hand_is_verified_and_not_downloaded(
     mnist_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert smidgen("verify", "mnist", "--data-dir", str(mnist_folder)) == 0
@@ -38,7 +38,7 @@ def test_mnist_is_verified_and_nothing_is_got(
     assert "all digests are right" in out
 
 
-def test_what_is_not_there_is_not_verified(capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_files_are_reported(capsys: pytest.CaptureFixture[str]) -> None:
     assert smidgen("verify", "cifar-10") == 1
     assert "WRONG  " in capsys.readouterr().out
     assert smidgen("get", "cifar-10", "--data-dir", ".") == 2
@@ -56,23 +56,25 @@ def test_show_counts_and_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "images: 28x28, grayscale; mean 0." in out
     assert out.splitlines()[-3].split() == ["all", "1,137", "300", "360"]
     for name in ("digits.png", "digits-augmented.png"):
-        with Image.open(tmp_path / name) as picture:
-            assert min(picture.size) > 200
-            assert np.asarray(picture).std() > 10
+        with Image.open(tmp_path / name) as image:
+            assert min(image.size) > 200
+            assert np.asarray(image).std() > 10
 
 
-def test_show_takes_a_folder_in_colour(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    unparted(tmp_path)
+def test_show_takes_a_folder_of_color_images(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class_folder(tmp_path)
     assert smidgen("show", "pets", "--out", "a.png", "--size", "12") == 0
     assert "images: 12x12, color" in capsys.readouterr().out
     assert (tmp_path / "a.png").is_file()
     assert (tmp_path / "a-augmented.png").is_file()
 
 
-def test_show_skips_bad_pictures_if_asked(
+def test_show_skips_bad_images_with_skip_bad(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    parted(tmp_path)
+    split_folder(tmp_path)
     (tmp_path / "pets" / "train" / "cat" / "bad.png").write_bytes(b"no")
     assert smidgen("show", "pets") == 2
     assert "cat/bad.png is not an image" in capsys.readouterr().err
@@ -88,7 +90,7 @@ def test_show_skips_bad_pictures_if_asked(
         (("show", "digits", "--out", "a.jpg"), "--out is a.jpg; it must end in .png"),
     ],
 )
-def test_what_makes_no_sense_is_refused(
+def test_wrong_arguments_are_refused(
     arguments: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert smidgen(*arguments) == 2

@@ -25,7 +25,7 @@ def images(count: int, channels: int = 1, seed: int = 0) -> Tensor:
     return torch.randint(0, 256, (count, channels, 5, 4), generator=generator, dtype=torch.uint8)
 
 
-def decoded(**changes: Any) -> RawDataset:
+def raw_dataset(**changes: Any) -> RawDataset:
     fields: dict[str, Any] = {
         "name": "tiny",
         "source": "made for a test",
@@ -48,63 +48,65 @@ def decoded(**changes: Any) -> RawDataset:
         (images(3)[:0], torch.arange(0), "they are empty"),
     ],
 )
-def test_a_part_of_the_wrong_form_is_refused(
+def test_a_split_of_wrong_types_or_shapes_is_refused(
     wrong_images: Tensor, wrong_labels: Tensor, message: str
 ) -> None:
     with pytest.raises(DataError, match=message):
         TrainSplit(wrong_images, wrong_labels)
 
 
-def test_a_part_keeps_its_kind_on_another_device() -> None:
-    part = TestSplit(images(3), torch.arange(3)).to("meta")
-    assert type(part) is TestSplit
-    assert part.images.device.type == part.labels.device.type == "meta"
-    assert len(part) == 3
+def test_a_split_keeps_its_type_on_another_device() -> None:
+    split = TestSplit(images(3), torch.arange(3)).to("meta")
+    assert type(split) is TestSplit
+    assert split.images.device.type == split.labels.device.type == "meta"
+    assert len(split) == 3
 
 
-def test_the_parts_are_not_each_other_s_types() -> None:
-    def learn(part: TrainSplit) -> bool:
-        return isinstance(part, TrainSplit)
+def test_the_test_split_is_not_a_training_split() -> None:
+    def train(split: TrainSplit) -> bool:
+        return isinstance(split, TrainSplit)
 
-    # mypy runs on this file and refuses an ignore without need: that is the test.
-    assert not learn(decoded().test)  # type: ignore[arg-type]
+    # mypy refuses an ignore that is not needed: that is the test.
+    assert not train(raw_dataset().test)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("given_count", "count"), [(None, 4), (0, 0), (9, 9)])
-def test_the_last_training_images_are_set_aside(given_count: int | None, count: int) -> None:
-    whole = decoded()
-    dataset = split_validation(whole, given_count)
+def test_the_last_training_images_become_the_validation_split(
+    given_count: int | None, count: int
+) -> None:
+    raw = raw_dataset()
+    dataset = split_validation(raw, given_count)
     assert len(dataset.train) == 10 - count
-    assert torch.equal(dataset.train.images, whole.train.images[: 10 - count])
-    assert torch.equal(dataset.train.labels, whole.train.labels[: 10 - count])
-    assert dataset.test is whole.test
+    assert torch.equal(dataset.train.images, raw.train.images[: 10 - count])
+    assert torch.equal(dataset.train.labels, raw.train.labels[: 10 - count])
+    assert dataset.test is raw.test
     if count == 0:
         assert dataset.validation is None
     else:
         assert dataset.validation is not None
-        assert torch.equal(dataset.validation.images, whole.train.images[10 - count :])
-        assert torch.equal(dataset.validation.labels, whole.train.labels[10 - count :])
+        assert torch.equal(dataset.validation.images, raw.train.images[10 - count :])
+        assert torch.equal(dataset.validation.labels, raw.train.labels[10 - count :])
 
 
 @pytest.mark.parametrize("count", [10, 11, 10**9])
 def test_something_must_remain_to_train_on(count: int) -> None:
     with pytest.raises(ConfigError, match=f"{count}; tiny has 10 training images, of which at m"):
-        split_validation(decoded(), count)
+        split_validation(raw_dataset(), count)
 
 
-def test_the_digest_is_of_all_bytes_whatever_is_set_aside() -> None:
-    whole = decoded()
+def test_the_digest_does_not_depend_on_the_validation_split() -> None:
+    raw = raw_dataset()
     content = b"".join(
         tensor.numpy().tobytes()
-        for part in (whole.train, whole.test)
-        for tensor in (part.images, part.labels)
+        for split in (raw.train, raw.test)
+        for tensor in (split.images, split.labels)
     )
-    digests = {split_validation(whole, count).sha256 for count in (None, 0, 9)}
+    digests = {split_validation(raw, count).sha256 for count in (None, 0, 9)}
     assert digests == {hashlib.sha256(content).hexdigest()}
 
 
 @given(st.integers(1, 9), st.integers(1, 3), st.integers(0, 1000))
-def test_statistics_equal_numpy_s(count: int, channels: int, seed: int) -> None:
+def test_statistics_equal_those_of_numpy(count: int, channels: int, seed: int) -> None:
     pixels = images(count, channels, seed)
     mean, std = channel_statistics(pixels)
     scaled = pixels.numpy() / 255
@@ -112,14 +114,14 @@ def test_statistics_equal_numpy_s(count: int, channels: int, seed: int) -> None:
     np.testing.assert_allclose(std, scaled.std((0, 2, 3)), rtol=1e-9)
 
 
-def test_a_channel_without_spread_can_still_be_divided_by() -> None:
+def test_a_constant_channel_has_a_standard_deviation_of_1() -> None:
     assert channel_statistics(torch.zeros(2, 1, 3, 3, dtype=torch.uint8)) == ((0.0,), (1.0,))
 
 
-def test_statistics_are_those_of_the_training_part_or_the_usual_ones() -> None:
-    dataset = split_validation(decoded(), 4)
+def test_statistics_are_known_or_of_the_training_split() -> None:
+    dataset = split_validation(raw_dataset(), 4)
     assert (dataset.mean, dataset.std) == channel_statistics(images(10)[:6])
-    usual = split_validation(decoded(mean_and_std=((0.5,), (0.25,))), 4)
+    usual = split_validation(raw_dataset(mean_and_std=((0.5,), (0.25,))), 4)
     assert (usual.mean, usual.std) == ((0.5,), (0.25,))
 
 
@@ -131,14 +133,14 @@ def test_statistics_are_those_of_the_training_part_or_the_usual_ones() -> None:
         (TestSplit(images(2), torch.tensor([-1, 1])), "labels go from -1 to 1"),
     ],
 )
-def test_a_set_that_does_not_fit_together_is_refused(test: TestSplit, message: str) -> None:
+def test_inconsistent_splits_are_refused(test: TestSplit, message: str) -> None:
     with pytest.raises(DataError, match=message):
-        split_validation(decoded(test=test), 4)
+        split_validation(raw_dataset(test=test), 4)
 
 
 @pytest.mark.parametrize("count", [0, 4])
-def test_a_set_moves_with_all_its_parts(count: int) -> None:
-    dataset = split_validation(decoded(), count)
+def test_a_data_set_moves_with_all_its_splits(count: int) -> None:
+    dataset = split_validation(raw_dataset(), count)
     moved = dataset.to("cpu")
     assert (moved.sha256, moved.mean) == (dataset.sha256, dataset.mean)
     assert torch.equal(moved.train.images, dataset.train.images)
@@ -146,7 +148,7 @@ def test_a_set_moves_with_all_its_parts(count: int) -> None:
     assert type(moved.test) is TestSplit
 
 
-def test_a_set_is_frozen() -> None:
-    dataset: Dataset = split_validation(decoded(), 4)
+def test_a_data_set_is_frozen() -> None:
+    dataset: Dataset = split_validation(raw_dataset(), 4)
     with pytest.raises(AttributeError):
         dataset.name = "other"  # type: ignore[misc]

@@ -65,7 +65,7 @@ GOOD = as_idx(np.arange(6, dtype=np.uint8).reshape(2, 3))
         (bytes([0, 0, 8, 4]) + bytes(4) + b"\xff" * 12, "is damaged: its header says 0 x 42949"),
     ],
 )
-def test_what_is_wrong_with_an_idx_file_is_said(content: bytes, message: str) -> None:
+def test_an_invalid_idx_file_is_refused(content: bytes, message: str) -> None:
     with pytest.raises(DataError, match=message):
         parse_idx(content, "the.file")
 
@@ -92,7 +92,7 @@ def test_idx_of_integers_is_read_as_it_was_written() -> None:
     assert parsed.flags.writeable
 
 
-def test_what_is_wrong_with_an_idx_file_of_integers_is_said() -> None:
+def test_an_invalid_idx_file_of_integers_is_refused() -> None:
     good = as_int32(np.arange(6, dtype=np.int32).reshape(2, 3))
     for content, message in (
         (good + b"!", "says 2 x 3 values, and 25 bytes follow[.]$"),

@@ -13,15 +13,15 @@ from smidgen.data.images import ImageHeader, in_parallel, load_image, most_commo
 from smidgen.errors import DataError
 
 
-def saved(path: Path, picture: Image.Image, **settings: Any) -> Path:
-    picture.save(path, **settings)
+def saved(path: Path, image: Image.Image, **settings: Any) -> Path:
+    image.save(path, **settings)
     return path
 
 
 def test_transparent_becomes_white(tmp_path: Path) -> None:
-    picture = Image.new("RGBA", (4, 3), (10, 20, 30, 0))
-    picture.putpixel((1, 1), (10, 20, 30, 255))
-    array = load_image(saved(tmp_path / "a.png", picture), (3, 3, 4))
+    image = Image.new("RGBA", (4, 3), (10, 20, 30, 0))
+    image.putpixel((1, 1), (10, 20, 30, 255))
+    array = load_image(saved(tmp_path / "a.png", image), (3, 3, 4))
     assert array[:, 1, 1].tolist() == [10, 20, 30]
     assert (array[:, 0] == 255).all()
 
@@ -34,15 +34,15 @@ def test_16_bits_become_8(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_pictures_are_turned_upright(orientation: int, tmp_path: Path) -> None:
+def test_images_are_rotated_upright(orientation: int, tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
-    picture = Image.fromarray(pixels(1, 6, 9)[0])
-    path = saved(tmp_path / "a.png", picture, exif=exif)
+    image = Image.fromarray(pixels(1, 6, 9)[0])
+    path = saved(tmp_path / "a.png", image, exif=exif)
     found = read_header(path)
     assert (found.height, found.width) == ((9, 6) if orientation >= 5 else (6, 9))
     array = load_image(path, (1, found.height, found.width))
-    raw = np.asarray(picture)
+    raw = np.asarray(image)
     turned = {1: raw, 2: raw[:, ::-1], 3: raw[::-1, ::-1], 4: raw[::-1]}
     turned |= {5: raw.T, 6: raw[::-1].T, 7: raw[::-1, ::-1].T, 8: raw.T[::-1]}
     np.testing.assert_array_equal(array[0], turned[orientation])
@@ -52,17 +52,17 @@ def test_pictures_are_turned_upright(orientation: int, tmp_path: Path) -> None:
     ("mode", "color"),
     [("1", False), ("L", False), ("LA", False), ("P", True), ("RGB", True), ("RGBA", True)],
 )
-def test_color_is_known_by_the_header(mode: str, color: bool, tmp_path: Path) -> None:
-    picture = Image.fromarray(pixels(1, 5, 5, 3)[0]).convert(mode)
-    path = saved(tmp_path / "a.png", picture)
+def test_the_header_says_whether_an_image_has_color(mode: str, color: bool, tmp_path: Path) -> None:
+    image = Image.fromarray(pixels(1, 5, 5, 3)[0]).convert(mode)
+    path = saved(tmp_path / "a.png", image)
     assert read_header(path) == ImageHeader(5, 5, color)
     assert load_image(path, (3, 5, 5)).shape == (3, 5, 5)
     assert load_image(path, (1, 7, 4)).shape == (1, 7, 4)
 
 
 def test_a_palette_of_grays_is_gray(tmp_path: Path) -> None:
-    picture = Image.fromarray(pixels(1, 5, 5)[0]).convert("P")
-    assert not read_header(saved(tmp_path / "a.gif", picture)).color
+    image = Image.fromarray(pixels(1, 5, 5)[0]).convert("P")
+    assert not read_header(saved(tmp_path / "a.gif", image)).color
 
 
 def test_cmyk_and_large_jpegs_are_decoded(tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_cmyk_and_large_jpegs_are_decoded(tmp_path: Path) -> None:
     assert np.abs(array.astype(int) - wanted).max() <= 6
 
 
-def test_readers_that_start_programs_are_not_asked(tmp_path: Path) -> None:
+def test_readers_that_start_programs_are_not_used(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     Image.new("RGB", (4, 4)).save(buffer, "EPS")
     (tmp_path / "a.png").write_bytes(buffer.getvalue())
@@ -89,7 +89,7 @@ def test_floating_point_pixels_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "gif", "bmp", "webp", "tiff", "ppm"])
-def test_every_kind_is_read_and_refused_when_cut(suffix: str, tmp_path: Path) -> None:
+def test_every_format_is_read_and_refused_if_truncated(suffix: str, tmp_path: Path) -> None:
     path = saved(tmp_path / f"a.{suffix}", Image.fromarray(pixels(1, 30, 20, 3)[0]))
     assert load_image(path, (3, 30, 20)).shape == (3, 30, 20)
     content = path.read_bytes()
@@ -108,7 +108,7 @@ Image.fromarray(pixels(1, 12, 12, 3)[0]).save(JPEG, "JPEG")
     st.sampled_from([PNG.getvalue(), JPEG.getvalue()]),
     st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1, max_size=5),
 )
-def test_a_damaged_picture_is_refused_or_read(
+def test_a_damaged_image_is_refused_or_read(
     tmp_path_factory: pytest.TempPathFactory, content: bytes, changes: list[tuple[int, int]]
 ) -> None:
     altered = bytearray(content)
@@ -125,7 +125,7 @@ def test_a_damaged_picture_is_refused_or_read(
         pass
 
 
-def test_results_come_in_order_with_errors_in_their_places() -> None:
+def test_results_and_errors_keep_the_order() -> None:
     def work(number: int) -> int:
         if number % 7 == 0:
             raise DataError(f"{number}")
@@ -141,7 +141,7 @@ def test_results_come_in_order_with_errors_in_their_places() -> None:
             assert str(result) == str(number)
 
 
-def test_a_bug_is_not_taken_for_a_bad_picture() -> None:
+def test_a_bug_is_not_reported_as_a_bad_image() -> None:
     def work(number: int) -> int:
         return 1 // number
 
@@ -149,5 +149,5 @@ def test_a_bug_is_not_taken_for_a_bad_picture() -> None:
         list(in_parallel(work, [1, 0], "dividing"))
 
 
-def test_of_sizes_that_are_as_common_the_smallest_is_taken() -> None:
+def test_of_equally_common_sizes_the_smallest_wins() -> None:
     assert most_common_size([ImageHeader(9, 9, False), ImageHeader(5, 7, False)]) == (5, 7)

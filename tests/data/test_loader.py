@@ -39,9 +39,9 @@ def order(found: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> list[list[int]]
 @settings(deadline=None)
 @given(st.integers(1, 200), st.integers(1, 250))
 def test_an_epoch_has_each_image_once_in_even_batches(count: int, batch_size: int) -> None:
-    whole = batches(count, batch_size)
-    found = list(whole.epoch(1))
-    assert len(found) == len(whole) == math.ceil(count / batch_size)
+    loader = batches(count, batch_size)
+    found = list(loader.epoch(1))
+    assert len(found) == len(loader) == math.ceil(count / batch_size)
     sizes = [len(labels) for _, labels in found]
     assert max(sizes) <= batch_size
     assert max(sizes) - min(sizes) <= 1
@@ -52,27 +52,27 @@ def test_an_epoch_has_each_image_once_in_even_batches(count: int, batch_size: in
 
 
 def test_epochs_differ_and_seeds_repeat_them() -> None:
-    whole = batches(100, 7)
-    first, second = order(whole.epoch(1)), order(whole.epoch(2))
+    loader = batches(100, 7)
+    first, second = order(loader.epoch(1)), order(loader.epoch(2))
     assert first != second
-    assert order(whole.epoch(1)) == first
+    assert order(loader.epoch(1)) == first
     assert order(batches(100, 7).epoch(2)) == second
     assert order(batches(100, 7, seed=1).epoch(1)) != first
 
 
 @pytest.mark.parametrize("start", [0, 1, 6, 7])
-def test_an_epoch_goes_on_at_any_batch_whatever_was_drawn_in_between(start: int) -> None:
-    whole = batches(50, 8, augment=Augment(translate=0.3, rotate=10))
-    expected = list(whole.epoch(3))[start:]
+def test_an_epoch_resumes_at_any_batch(start: int) -> None:
+    loader = batches(50, 8, augment=Augment(translate=0.3, rotate=10))
+    expected = list(loader.epoch(3))[start:]
     torch.rand(5)
-    for (images, labels), (wanted, theirs) in zip(
-        whole.epoch(3, start=start), expected, strict=True
+    for (images, labels), (expected_images, expected_labels) in zip(
+        loader.epoch(3, start=start), expected, strict=True
     ):
-        assert torch.equal(images, wanted)
-        assert torch.equal(labels, theirs)
+        assert torch.equal(images, expected_images)
+        assert torch.equal(labels, expected_labels)
 
 
-def test_batches_leave_torch_s_generator_alone() -> None:
+def test_batches_do_not_touch_the_global_generator() -> None:
     before = torch.get_rng_state()
     list(batches(20, 7, augment=Augment(translate=0.3)).epoch(1))
     assert torch.equal(torch.get_rng_state(), before)
@@ -89,10 +89,10 @@ def test_settings_augment_and_a_clean_epoch_does_not() -> None:
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 20, 500])
-def test_ordered_batches_are_the_part_itself(batch_size: int) -> None:
-    whole = numbered(20)
-    part = TestSplit(whole.images, whole.labels)
-    found = list(eval_batches(part, batch_size=batch_size, **PLAIN))
-    torch.testing.assert_close(torch.cat([images for images, _ in found]), part.images.float())
-    assert torch.equal(torch.cat([labels for _, labels in found]), part.labels)
+def test_evaluation_batches_are_the_split_in_order(batch_size: int) -> None:
+    loader = numbered(20)
+    split = TestSplit(loader.images, loader.labels)
+    found = list(eval_batches(split, batch_size=batch_size, **PLAIN))
+    torch.testing.assert_close(torch.cat([images for images, _ in found]), split.images.float())
+    assert torch.equal(torch.cat([labels for _, labels in found]), split.labels)
     assert [len(labels) for _, labels in found[:-1]] == [batch_size] * (len(found) - 1)

@@ -9,7 +9,7 @@ from smidgen.data import load, open_dataset
 from smidgen.errors import ConfigError
 
 
-def test_an_unknown_set_is_answered_with_the_known_ones() -> None:
+def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
     with pytest.raises(ConfigError, match="'minst'; it must be one of mnist, digits"):
         load(Data(name="minst"))
     with pytest.raises(ConfigError, match="'minst'; it must be one of mnist, digits"):
@@ -30,18 +30,18 @@ def test_an_unknown_set_is_answered_with_the_known_ones() -> None:
         ({"path": "x", "validation": -1}, "data.validation is -1; it must be 0 or more"),
     ],
 )
-def test_settings_that_make_no_sense_are_refused(fields: dict[str, Any], message: str) -> None:
+def test_inconsistent_settings_are_refused(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         Data(**fields)
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0, -0.1, float("nan")])
-def test_a_test_part_is_a_share(share: float) -> None:
+def test_the_test_share_is_between_0_and_1(share: float) -> None:
     with pytest.raises(ConfigError, match=r"data\.split\.test is .*; it must be above 0"):
         TrainTestSplit(test=share)
 
 
-def test_too_large_a_validation_part_is_refused() -> None:
+def test_too_large_a_validation_split_is_refused() -> None:
     with pytest.raises(ConfigError, match="digits has 1437 training images, of which at most 1436"):
         load(Data(name="digits", validation=1437))
 
@@ -50,19 +50,18 @@ def test_digits_need_no_folder(tmp_path: Path) -> None:
     assert load(Data(name="digits"), data_dir=tmp_path / "nothing").name == "digits"
 
 
-def test_digits_are_as_described() -> None:
+def test_the_info_of_digits_is_right() -> None:
     dataset, facts = load(Data(name="digits")), open_dataset("digits").info
     assert dataset.image_shape == facts.image_shape
     assert len(dataset.classes) == facts.num_classes
 
 
-def test_mnist_is_the_published_set(mnist_folder: Path) -> None:
+def test_mnist_is_the_published_data_set(mnist_folder: Path) -> None:
     dataset = load(Data(name="mnist"), data_dir=mnist_folder)
     assert dataset.validation is not None
     assert dataset.image_shape == open_dataset("mnist").info.image_shape
     assert len(dataset.classes) == open_dataset("mnist").info.num_classes
-    parts = (dataset.train, dataset.validation, dataset.test)
-    assert [tuple(part.images.shape) for part in parts] == [
+    assert [tuple(split.images.shape) for split in dataset.splits.values()] == [
         (50_000, 1, 28, 28),
         (10_000, 1, 28, 28),
         (10_000, 1, 28, 28),
@@ -72,9 +71,9 @@ def test_mnist_is_the_published_set(mnist_folder: Path) -> None:
     # Known counts by class of the test set, and the known mean of the training images.
     counts = [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
     assert dataset.test.labels.bincount().tolist() == counts
-    whole = load(Data(name="mnist", validation=0), data_dir=mnist_folder)
-    assert whole.validation is None
-    assert len(whole.train) == 60_000
-    assert whole.sha256 == dataset.sha256
-    assert torch.equal(whole.train.images[50_000:], dataset.validation.images)
-    assert round(whole.train.images.float().mean().item() / 255, 4) == 0.1307
+    everything = load(Data(name="mnist", validation=0), data_dir=mnist_folder)
+    assert everything.validation is None
+    assert len(everything.train) == 60_000
+    assert everything.sha256 == dataset.sha256
+    assert torch.equal(everything.train.images[50_000:], dataset.validation.images)
+    assert round(everything.train.images.float().mean().item() / 255, 4) == 0.1307

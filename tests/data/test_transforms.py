@@ -20,7 +20,7 @@ class Invert:
 
 @pytest.fixture
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
-    """A module in torchvision's place: a class to make, an object, a list, and mistakes."""
+    """A module of transforms: a class, an object, a list, and mistakes."""
     made = types.ModuleType("stand_in")
     module: Any = made
     module.Invert, module.invert = Invert, Invert()
@@ -28,7 +28,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
     module.number = 3
     module.numbers = [3]
     module.small = lambda images: images[..., :2]
-    module.text = lambda images: "no images"
+    module.text = lambda images: "not images"
     module.whole = lambda images: images.long()
 
     def fail(images: Tensor) -> Tensor:
@@ -41,9 +41,9 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
 
 def batches(name: str | None, clean: bool = False) -> Tensor:
     images = torch.arange(12 * 9, dtype=torch.uint8).view(12, 1, 3, 3)
-    part = TrainSplit(images, torch.zeros(12, dtype=torch.int64), transforms=name)
+    split = TrainSplit(images, torch.zeros(12, dtype=torch.int64), transforms=name)
     found = TrainLoader(
-        split=part, batch_size=5, augment=Augment(), mean=(0.0,), std=(1 / 255,), seed=0
+        split=split, batch_size=5, augment=Augment(), mean=(0.0,), std=(1 / 255,), seed=0
     )
     return torch.cat([images for images, _ in found.epoch(1, clean=clean)])
 
@@ -51,7 +51,7 @@ def batches(name: str | None, clean: bool = False) -> Tensor:
 @pytest.mark.parametrize("name", ["stand_in:Invert", "stand_in:invert"])
 def test_transforms_run_on_training_batches(stand_in: types.ModuleType, name: str) -> None:
     torch.testing.assert_close(batches(name), 255 - batches(None))
-    assert torch.equal(batches(name, clean=True), batches(None))  # the last epochs, as they are
+    assert torch.equal(batches(name, clean=True), batches(None))  # as in the last epochs
 
 
 def test_several_run_one_after_the_other(stand_in: types.ModuleType) -> None:
@@ -85,7 +85,7 @@ def test_a_file_can_import_the_files_next_to_it(tmp_path: Path) -> None:
         ("nowhere.py:x", "there is no file nowhere.py"),
     ],
 )
-def test_what_cannot_be_used_is_said(stand_in: types.ModuleType, name: str, message: str) -> None:
+def test_other_objects_are_refused(stand_in: types.ModuleType, name: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         batches(name)
 
@@ -99,14 +99,14 @@ def test_what_cannot_be_used_is_said(stand_in: types.ModuleType, name: str, mess
         ("fail", r"stand_in:fail on a batch of \(4, 1, 3, 3\) fails: .*KeyError: 'flip'"),
     ],
 )
-def test_what_a_transform_gives_is_checked(
+def test_what_a_transform_returns_is_checked(
     stand_in: types.ModuleType, name: str, message: str
 ) -> None:
     with pytest.raises(DataError, match=message):
         batches(f"stand_in:{name}")
 
 
-def test_loading_a_set_does_not_run_them() -> None:
+def test_loading_a_data_set_does_not_run_them() -> None:
     data = Data(name="digits", transforms="no_such_module:x")
     dataset = load(data)
     assert dataset.train.transforms == "no_such_module:x"

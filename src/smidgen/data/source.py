@@ -28,7 +28,7 @@ class DatasetSource:
     _load_raw: Callable[[], RawDataset]
 
     def load(self) -> Dataset:
-        """Download or decode what is not in the cache, and make the validation split.
+        """Load the images, downloaded or decoded if need be, and make the validation split.
 
         Raises:
             ConfigError: no training image would remain.

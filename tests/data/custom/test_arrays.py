@@ -78,7 +78,7 @@ def test_an_npz_is_read_in_its_usual_shapes(images: Any, tmp_path: Path) -> None
         ((6, 1, 4096), (6, 1, 4096, 1)),
     ],
 )
-def test_channels_come_last_where_they_may(
+def test_channels_may_come_last_or_first(
     shape: tuple[int, ...], found: tuple[int, ...], tmp_path: Path
 ) -> None:
     np.savez(tmp_path / "a.npz", **arrays(x_train=np.zeros(shape, np.uint8)))
@@ -96,7 +96,7 @@ def test_pixels_and_labels_may_be_integers_of_any_size(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("version", [(1, 0), (2, 0), (3, 0)])
-def test_an_array_is_read_in_the_versions_that_numpy_writes(
+def test_versions_1_and_2_of_the_array_format_are_read(
     version: tuple[int, int], good_npz: Path, tmp_path: Path
 ) -> None:
     stream = io.BytesIO()
@@ -112,7 +112,7 @@ def test_an_array_is_read_in_the_versions_that_numpy_writes(
         np.testing.assert_array_equal(read(path).train.labels, labels(30))
 
 
-def test_what_unpacks_to_just_what_is_allowed_is_read(
+def test_the_limit_on_unpacked_bytes_is_exact(
     good_npz: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with zipfile.ZipFile(good_npz) as archive:
@@ -140,7 +140,7 @@ def test_what_unpacks_to_just_what_is_allowed_is_read(
             read_arrays(files)
 
 
-def test_the_most_bytes_are_said_in_gib(tmp_path: Path) -> None:
+def test_the_limit_is_shown_in_gib(tmp_path: Path) -> None:
     path = tmp_path / "train-images-idx3-ubyte"
     path.write_bytes(bytes([0, 0, 8, 3, 0, 4, 0, 0, 0, 0, 1, 0, 0, 0, 1, 1]))  # 2^18 x 256 x 257
     (tmp_path / "train-labels-idx1-ubyte").write_bytes(idx(labels(30).astype(np.uint8)))
@@ -180,7 +180,7 @@ def test_the_most_bytes_are_said_in_gib(tmp_path: Path) -> None:
         ({"x_test": pixels(3, 5, 4)}, r"training images are \(4, 4, 1\) and test images \(5, 4,"),
     ],
 )
-def test_what_is_wrong_with_an_npz_is_said(
+def test_an_invalid_npz_is_refused(
     changes: dict[str, Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -202,7 +202,7 @@ def test_a_pickle_in_an_npz_is_refused_and_not_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("shape", ["(10,)", "(99999999999999, 99999999)", "(-1,)", "(2, (3,))"])
-def test_a_header_that_lies_allocates_nothing(shape: str, tmp_path: Path) -> None:
+def test_a_false_header_allocates_nothing(shape: str, tmp_path: Path) -> None:
     good = io.BytesIO()
     np.save(good, labels(6))
     body = good.getvalue()
@@ -216,7 +216,7 @@ def test_a_header_that_lies_allocates_nothing(shape: str, tmp_path: Path) -> Non
         read(tmp_path / "a.npz")
 
 
-def test_what_an_npz_lacks_is_named(tmp_path: Path) -> None:
+def test_missing_arrays_of_an_npz_are_named(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", x_train=pixels(6, 4, 4), y_train=labels(6))
     message = r"a\.npz lacks x_test, y_test; it must hold x_train, y_train, x_test, y_test\.$"
     with pytest.raises(DataError, match=message):
@@ -240,7 +240,7 @@ def test_a_damaged_npz_is_refused_or_read(good_npz: Path, data: st.DataObject) -
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
-def test_a_packing_that_numpy_does_not_write_is_refused(
+def test_a_compression_that_numpy_never_uses_is_refused(
     method: int, good_npz: Path, tmp_path: Path
 ) -> None:
     with (
@@ -262,7 +262,7 @@ headers = st.tuples(
 
 @settings(max_examples=60)
 @given(headers, st.binary(max_size=9), st.sampled_from([b"\1\0", b"\2\0", b"\3\0"]))
-def test_an_array_whose_header_is_any_is_refused_or_read(
+def test_any_array_header_is_refused_or_read(
     good_npz: Path, header: tuple[str, bool, tuple[int, ...]], values: bytes, version: bytes
 ) -> None:
     descr, fortran, shape = header
@@ -307,7 +307,7 @@ HEADING = b"label,pixel0,pixel1,pixel2,pixel3\n"
         (b"1," + b"0," * (1 << 23) + b"0\n", "line 1, has more than 16,777,216 bytes"),
     ],
 )
-def test_what_is_wrong_with_a_csv_is_said(content: bytes, message: str, tmp_path: Path) -> None:
+def test_an_invalid_csv_is_refused(content: bytes, message: str, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(content)
     with pytest.raises(DataError, match=message) as caught:
         read(tmp_path / "a.csv")
@@ -334,7 +334,7 @@ def test_garbage_is_refused_or_a_csv(
     assert found.images.shape[1] == found.images.shape[2]
 
 
-def test_csvs_are_read_whole(tmp_path: Path) -> None:
+def test_training_and_test_csvs_are_read(tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_bytes(
         b' "label" , "pixel0",pixel1,pixel2,pixel3\n7,0,255,2,3\r\n\n0,4,5,6,7\n'
     )
@@ -345,16 +345,16 @@ def test_csvs_are_read_whole(tmp_path: Path) -> None:
     assert found.train.labels.tolist() == [7, 0]
     assert found.test.images.tolist() == [[[[8], [9]], [[10], [11]]]]
     assert found.test.labels.tolist() == [9]
-    for part in (found.train, found.test):
-        assert part.images.dtype == np.dtype(np.uint8)
-        assert part.labels.dtype == np.dtype(np.int64)
+    for split in (found.train, found.test):
+        assert split.images.dtype == np.dtype(np.uint8)
+        assert split.labels.dtype == np.dtype(np.int64)
     (tmp_path / "one.csv").write_bytes(b"3,255\n")
     assert read(tmp_path / "one.csv").train.images.tolist() == [[[[255]]]]
     (tmp_path / "test.csv").unlink()
     assert read(tmp_path).test is None
 
 
-def test_what_is_not_read_as_arrays_is_left_to_others(tmp_path: Path) -> None:
+def test_other_files_are_not_array_files(tmp_path: Path) -> None:
     for name in ("a.txt", "train-images-idx3-ubyte"):
         (tmp_path / name).touch()
         assert array_files(tmp_path / name) is None
@@ -369,7 +369,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         read_arrays([path])
 
 
-def test_a_csv_of_kaggle_s_tests_has_no_labels(tmp_path: Path) -> None:
+def test_kaggle_s_test_csv_without_labels_is_not_used(tmp_path: Path) -> None:
     rows = b"".join(b"%d,1,2,3,4\n" % (i % 3) for i in range(9))
     (tmp_path / "train.csv").write_bytes(HEADING + rows)
     (tmp_path / "test.csv").write_bytes(b"pixel0,pixel1,pixel2,pixel3\n1,2,3,4\n")
@@ -378,7 +378,7 @@ def test_a_csv_of_kaggle_s_tests_has_no_labels(tmp_path: Path) -> None:
     assert found.notes == ("test.csv has no labels, so it is not used.",)
 
 
-def test_a_line_as_long_as_is_allowed_takes_little_memory(tmp_path: Path) -> None:
+def test_a_line_of_maximal_length_takes_little_memory(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(b"1" + b",1" * ((1 << 23) - 10) + b"\n")
     tracemalloc.start()
     with pytest.raises(DataError, match="has 8388598 pixels a line"):
@@ -388,12 +388,12 @@ def test_a_line_as_long_as_is_allowed_takes_little_memory(tmp_path: Path) -> Non
     assert peak < 256 << 20
 
 
-def test_an_idx_folder_is_read_whole(tmp_path: Path) -> None:
+def test_training_and_test_idx_files_are_read(tmp_path: Path) -> None:
     found = read(idx_folder(tmp_path))
     assert found.notes == ()
-    for part, count, seed in ((found.train, 30, 0), (found.test, 12, 1)):
-        np.testing.assert_array_equal(part.images[..., 0], pixels(count, 5, 6, seed=seed))
-        np.testing.assert_array_equal(part.labels, labels(count))
+    for split, count, seed in ((found.train, 30, 0), (found.test, 12, 1)):
+        np.testing.assert_array_equal(split.images[..., 0], pixels(count, 5, 6, seed=seed))
+        np.testing.assert_array_equal(split.labels, labels(count))
 
 
 @pytest.mark.parametrize(
@@ -411,7 +411,7 @@ def test_an_idx_folder_is_read_whole(tmp_path: Path) -> None:
         ("train-labels-idx1-ubyte", idx(pixels(30))[:-1], "is damaged: its header says 30 values"),
     ],
 )
-def test_an_idx_file_that_is_wrong_is_named(
+def test_an_invalid_idx_file_is_named(
     name: str, content: bytes, message: str, tmp_path: Path
 ) -> None:
     (idx_folder(tmp_path) / name).write_bytes(content)
@@ -419,7 +419,7 @@ def test_an_idx_file_that_is_wrong_is_named(
         read(tmp_path)
 
 
-def test_an_idx_folder_says_what_it_lacks(tmp_path: Path) -> None:
+def test_missing_idx_files_are_named(tmp_path: Path) -> None:
     idx_folder(tmp_path)
     (tmp_path / "t10k-labels-idx1-ubyte").unlink()
     with pytest.raises(DataError, match="has no IDX file of the test labels"):
@@ -444,6 +444,6 @@ def test_an_idx_bomb_is_refused_by_its_header(tmp_path: Path) -> None:
     path.write_bytes(gzip.compress(idx(pixels(30, 5, 6)) + bytes(10**7)))
     with pytest.raises(DataError, match=r"its header says 30 x 5 x 6 values, and 901 follow"):
         read(tmp_path)
-    path.write_bytes(b"no gzip")
+    path.write_bytes(b"not gzip")
     with pytest.raises(DataError, match=r"idx3-ubyte\.gz is damaged or not a gzip file"):
         read(tmp_path)

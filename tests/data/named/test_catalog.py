@@ -1,4 +1,4 @@
-"""Each published set from made files of its own format, found, read and downloaded."""
+"""Each named data set from generated files of its format: found, read and downloaded."""
 
 import gzip
 import hashlib
@@ -43,7 +43,7 @@ def pixels(count: int, *shape: int) -> NDArray[np.uint8]:
 
 
 def gzipped(entry: CatalogEntry, contents: list[bytes]) -> tuple[CatalogEntry, dict[str, bytes]]:
-    """The set with files that hold `contents`, and what a mirror serves of them."""
+    """The entry with files that hold `contents`, and what a mirror serves."""
     files, served = [], {}
     for file, content in zip(entry.files, contents, strict=True):
         packed = gzip.compress(content, mtime=0)
@@ -76,7 +76,7 @@ def archived(
 
 
 Made = tuple[CatalogEntry, dict[str, bytes], NDArray[np.uint8], list[int]]
-"""The set, what mirrors serve, its test images (n, channels, height, width) and test labels."""
+"""The entry, what mirrors serve, its test images (n, channels, height, width) and test labels."""
 
 
 def made(name: str) -> Made:
@@ -164,7 +164,7 @@ def mirror(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Mirror]:
 
 
 @pytest.mark.parametrize("name", [name for name in CATALOG if CATALOG[name].files])
-def test_a_set_is_downloaded_read_and_as_described(
+def test_a_data_set_is_downloaded_and_read(
     name: str, mirror: Mirror, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     entry, mirror.served, images, labels = made(name)
@@ -211,7 +211,7 @@ def test_a_broken_transfer_is_resumed(
     ],
 )
 @pytest.mark.parametrize("name", ARCHIVES)
-def test_what_is_not_the_set_is_refused(
+def test_other_files_from_a_mirror_are_refused(
     name: str, behaviour: str, reason: str, mirror: Mirror, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     entry, mirror.served, *_ = made(name)
@@ -233,7 +233,7 @@ def test_an_altered_file_is_found_at_the_next_load(
         load_named(entry, tmp_path, 1.0)
 
 
-def test_only_packed_files_are_taken_where_only_their_digests_are_known(
+def test_unpacked_files_without_a_known_digest_are_not_used(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     entry, served, *_ = made("kmnist")
@@ -246,14 +246,16 @@ def test_only_packed_files_are_taken_where_only_their_digests_are_known(
 def test_qmnist_has_more_test_digits(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     entry, served, *_ = made("qmnist")
     for file, content in served.items():
-        if "test" in file:  # the training part is not needed
+        if "test" in file:  # training files are not needed
             (tmp_path / file).write_bytes(content)
     extra = qmnist_extra(data_dir=tmp_path, entry=entry)
     assert extra.labels.tolist() == [0, 1, 2]
     assert extra.images.shape == (3, 1, 28, 28)
 
 
-def test_a_set_s_own_folder_goes_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_folder_of_the_data_set_comes_first(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     kmnist, served, *_ = made("kmnist")
     _, others, *_ = made("fashion-mnist")
     for folder, files in ((tmp_path, others), (tmp_path / "kmnist", served)):

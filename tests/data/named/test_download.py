@@ -23,7 +23,7 @@ OTHER = random.Random(1).randbytes(len(CONTENT))
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """The first part of the path says how to behave; what was asked for is noted down."""
+    """The first component of the path says how to behave; requests are recorded."""
 
     server: "Server"
 
@@ -54,7 +54,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         span = f"bytes {start}-{len(content) - 1}/{len(content)}"
         return self.answer(content[start:], 206, Content_Range=span)
 
-    def whole(self) -> None:
+    def without_ranges(self) -> None:
         """Does not know ranges."""
         self.answer(CONTENT)
 
@@ -119,8 +119,8 @@ class Server(http.server.ThreadingHTTPServer):
         self.asked: list[tuple[str, str | None]] = []
         self.over = threading.Event()
 
-    def mirror(self, behaviour: str) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/{behaviour}/"
+    def mirror(self, behavior: str) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/{behavior}/"
 
 
 @pytest.fixture
@@ -140,10 +140,10 @@ Fetch = Callable[..., tuple[str, ...]]
 
 @pytest.fixture
 def fetch(server: Server, tmp_path: Path) -> Fetch:
-    """Downloads FILE into a folder that is made, from mirrors of the named behaviours."""
+    """Downloads FILE into a folder that is made, from mirrors of the given behaviors."""
 
-    def run(*behaviours: str, timeout: float = 5.0) -> tuple[str, ...]:
-        mirrors = [server.mirror(behaviour) for behaviour in behaviours]
+    def run(*behaviors: str, timeout: float = 5.0) -> tuple[str, ...]:
+        mirrors = [server.mirror(behavior) for behavior in behaviors]
         return download([FILE], tmp_path / "new" / "cache", mirrors, timeout=timeout)
 
     return run
@@ -154,31 +154,31 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "new" / "cache"
 
 
-def keep(folder: Path, content: bytes) -> None:
-    """Leave a part behind, as a transfer that broke off does."""
+def leave_partial(folder: Path, content: bytes) -> None:
+    """Leave a partial file behind, as a transfer that broke off does."""
     folder.mkdir(parents=True)
     (folder / ".data.gz.part").write_bytes(content)
 
 
-def assert_whole(folder: Path) -> None:
+def assert_complete(folder: Path) -> None:
     assert (folder / "data.gz").read_bytes() == CONTENT
     assert [path.name for path in folder.iterdir()] == ["data.gz"]
 
 
-def test_a_file_arrives_whole(
+def test_a_file_is_downloaded(
     fetch: Fetch, server: Server, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert fetch("good") == (server.mirror("").split("/")[2],)
-    assert_whole(folder)
-    assert capsys.readouterr() == ("", "")  # no bar: this is no terminal
+    assert_complete(folder)
+    assert capsys.readouterr() == ("", "")  # no bar, as this is not a terminal
 
 
 @pytest.mark.parametrize(
     "bad", ["altered", "page", "large", "endless", "missing", "circle", "broken"]
 )
-def test_after_a_mirror_that_fails_the_next_is_asked(fetch: Fetch, folder: Path, bad: str) -> None:
+def test_after_a_failing_mirror_the_next_is_tried(fetch: Fetch, folder: Path, bad: str) -> None:
     fetch(bad, "good")
-    assert_whole(folder)
+    assert_complete(folder)
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_after_a_mirror_that_fails_the_next_is_asked(fetch: Fetch, folder: Path,
         ("broken", "broke off"),
     ],
 )
-def test_when_all_mirrors_fail_each_one_s_reason_is_said(
+def test_if_all_mirrors_fail_the_error_gives_each_reason(
     fetch: Fetch, folder: Path, bad: str, reason: str
 ) -> None:
     with pytest.raises(DataError, match=reason) as caught:
@@ -207,55 +207,53 @@ def test_when_all_mirrors_fail_each_one_s_reason_is_said(
     assert not (folder / "data.gz").exists()
 
 
-def test_a_broken_transfer_goes_on_where_it_ended(
-    fetch: Fetch, server: Server, folder: Path
-) -> None:
+def test_a_broken_transfer_is_resumed(fetch: Fetch, server: Server, folder: Path) -> None:
     with pytest.raises(DataError, match="broke off"):
         fetch("broken")
     assert [path.name for path in folder.iterdir()] == [".data.gz.part"]
     fetch("good")
     assert server.asked[-1] == ("/good/data.gz", "bytes=200000-")
-    assert_whole(folder)
+    assert_complete(folder)
 
 
-def test_the_next_mirror_goes_on_where_the_first_ended(
+def test_the_next_mirror_resumes_where_the_first_ended(
     fetch: Fetch, server: Server, folder: Path
 ) -> None:
     fetch("broken", "good")
     assert server.asked == [("/broken/data.gz", None), ("/good/data.gz", "bytes=200000-")]
-    assert_whole(folder)
+    assert_complete(folder)
 
 
 @pytest.mark.parametrize(
-    ("mirror", "requests"), [("whole", 1), ("misplaced", 2), ("unsatisfiable", 2)]
+    ("mirror", "requests"), [("without_ranges", 1), ("misplaced", 2), ("unsatisfiable", 2)]
 )
 def test_without_ranges_a_transfer_starts_again(
     fetch: Fetch, server: Server, folder: Path, mirror: str, requests: int
 ) -> None:
-    keep(folder, CONTENT[:1000])
+    leave_partial(folder, CONTENT[:1000])
     fetch(mirror)
     assert server.asked[0] == (f"/{mirror}/data.gz", "bytes=1000-")
     assert len(server.asked) == requests
-    assert_whole(folder)
+    assert_complete(folder)
 
 
-@pytest.mark.parametrize("part", [OTHER[:1000], OTHER, OTHER + b"!", b""])
-def test_a_part_of_something_else_is_dropped(fetch: Fetch, folder: Path, part: bytes) -> None:
-    keep(folder, part)
+@pytest.mark.parametrize("partial", [OTHER[:1000], OTHER, OTHER + b"!", b""])
+def test_a_wrong_partial_file_is_dropped(fetch: Fetch, folder: Path, partial: bytes) -> None:
+    leave_partial(folder, partial)
     fetch("good")
-    assert_whole(folder)
+    assert_complete(folder)
 
 
-def test_a_part_that_is_complete_needs_no_mirror(
+def test_a_complete_partial_file_needs_no_mirror(
     fetch: Fetch, server: Server, folder: Path
 ) -> None:
-    keep(folder, CONTENT)
+    leave_partial(folder, CONTENT)
     fetch("missing")
     assert server.asked == []
-    assert_whole(folder)
+    assert_complete(folder)
 
 
-def test_a_mirror_that_worked_is_asked_first_from_then_on(server: Server, tmp_path: Path) -> None:
+def test_a_mirror_that_worked_comes_first_afterwards(server: Server, tmp_path: Path) -> None:
     files = [RemoteFile(f"{number}.gz", FILE.num_bytes, FILE.sha256) for number in range(3)]
     mirrors = [server.mirror("missing"), server.mirror("good")]
     download(files, tmp_path, mirrors, timeout=5)
@@ -267,14 +265,14 @@ def test_a_mirror_that_worked_is_asked_first_from_then_on(server: Server, tmp_pa
     ]
 
 
-def test_mirrors_that_say_nothing_cost_their_timeout(fetch: Fetch) -> None:
+def test_silent_mirrors_cost_their_timeout(fetch: Fetch) -> None:
     start = time.perf_counter()
     with pytest.raises(DataError, match=r"no answer within 0\.2 s; .*: no answer within 0\.2 s"):
         fetch("silent", "silent", timeout=0.2)
     assert time.perf_counter() - start < 1.5
 
 
-def test_a_name_that_is_looked_up_for_ever_costs_its_timeout(
+def test_a_name_that_dns_never_resolves_costs_its_timeout(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def hang(*args: object, **kwargs: object) -> list[object]:
@@ -288,7 +286,7 @@ def test_a_name_that_is_looked_up_for_ever_costs_its_timeout(
     assert time.perf_counter() - start < 1.5
 
 
-def test_a_name_that_is_not_known_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_host_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*args: object, **kwargs: object) -> list[object]:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
@@ -298,9 +296,7 @@ def test_a_name_that_is_not_known_is_said(tmp_path: Path, monkeypatch: pytest.Mo
         download([FILE], tmp_path, ["http://mirror.invalid/"], timeout=5)
 
 
-def test_a_mirror_that_is_not_there_is_said(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_refused_connection_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("no_proxy", "*")
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
@@ -308,7 +304,7 @@ def test_a_mirror_that_is_not_there_is_said(
         download([FILE], tmp_path, [f"http://127.0.0.1:{port}/"], timeout=5)
 
 
-def test_a_mirror_that_stops_sending_is_given_up(
+def test_a_stalled_mirror_is_given_up(
     fetch: Fetch, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_STALL_SECONDS", 0.2)
@@ -316,10 +312,10 @@ def test_a_mirror_that_stops_sending_is_given_up(
         fetch("stalled")
     assert not (folder / "data.gz").exists()
     fetch("good")
-    assert_whole(folder)
+    assert_complete(folder)
 
 
-def test_no_space_is_said_and_no_half_file_is_left(
+def test_a_full_disk_is_an_error_and_leaves_no_file(
     fetch: Fetch, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Full(io.BytesIO):
@@ -341,10 +337,10 @@ def test_of_two_processes_one_downloads(fetch: Fetch, server: Server, folder: Pa
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(fetch, ["good", "good"]))
     assert server.asked == [("/good/data.gz", None)]
-    assert_whole(folder)
+    assert_complete(folder)
 
 
-def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(SmidgenError, match="file/cache cannot be made: Not a directory"):
         download([FILE], tmp_path / "file" / "cache", [], timeout=1)

@@ -60,7 +60,7 @@ def load(folder: Path | None = None) -> RawDataset:
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The cache folder, not there yet; nothing else is set, and nothing can be downloaded."""
+    """The cache folder, which does not exist yet; downloading fails the test."""
 
     def refuse(*args: object, **kwargs: object) -> tuple[str, ...]:
         pytest.fail("this must not download")
@@ -75,9 +75,9 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize("inner", ["", "mnist", "MNIST/raw"])
 def test_files_are_found_and_read(tmp_path: Path, inner: str, packed: bool) -> None:
     place = fill(tmp_path / inner, packed=packed)
-    decoded = load(tmp_path)
-    assert decoded.source == f"the folder {place.name}"
-    for split, kind in ((decoded.train, "train"), (decoded.test, "t10k")):
+    raw = load(tmp_path)
+    assert raw.source == f"the folder {place.name}"
+    for split, kind in ((raw.train, "train"), (raw.test, "t10k")):
         images = torch.from_numpy(ARRAYS[f"{kind}-images-idx3-ubyte"]).unsqueeze(1)
         assert torch.equal(split.images, images)
         assert split.labels.tolist() == ARRAYS[f"{kind}-labels-idx1-ubyte"].tolist()
@@ -89,7 +89,7 @@ def test_packed_and_unpacked_files_mix(tmp_path: Path) -> None:
     assert len(load(tmp_path).train) == 7
 
 
-def test_the_order_is_folder_then_variable_then_cache(
+def test_a_given_folder_comes_before_the_variable_and_the_cache(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given, named = fill(tmp_path / "given"), fill(tmp_path / "named")
@@ -103,7 +103,7 @@ def test_the_order_is_folder_then_variable_then_cache(
 
 
 @pytest.mark.parametrize("says", ["--data-dir", "SMIDGEN_DATA"])
-def test_a_named_folder_without_mnist_is_no_reason_to_look_elsewhere(
+def test_a_given_folder_without_mnist_is_an_error(
     says: str, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(cache)
@@ -116,7 +116,7 @@ def test_a_named_folder_without_mnist_is_no_reason_to_look_elsewhere(
             load(folder if says == "--data-dir" else None)
 
 
-def test_a_folder_with_some_of_the_files_names_the_others(tmp_path: Path) -> None:
+def test_missing_files_of_a_folder_are_named(tmp_path: Path) -> None:
     fill(tmp_path / "mnist", [IMAGES, "t10k-labels-idx1-ubyte"])
     with pytest.raises(
         DataError,
@@ -125,7 +125,9 @@ def test_a_folder_with_some_of_the_files_names_the_others(tmp_path: Path) -> Non
         load(tmp_path)
 
 
-def test_what_the_cache_lacks_is_downloaded(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_missing_from_the_cache_are_downloaded(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fill(cache, [IMAGES])
     asked: list[str] = []
 
@@ -242,7 +244,7 @@ def test_files_are_verified_one_by_one(tmp_path: Path, cache: Path) -> None:
         assert "is missing; run smidgen data get mnist" in (problem or "")
 
 
-def test_the_packed_files_are_those_that_mirrors_serve(mnist_folder: Path) -> None:
+def test_the_files_at_hand_are_those_of_the_catalog(mnist_folder: Path) -> None:
     for file in MNIST.files:
         path = file.path_in(mnist_folder)
         if path is None or path.suffix != ".gz":

@@ -139,10 +139,10 @@ def _write(folder: Path, files_sha256: str, stream: ImageStream, skip_bad: bool)
     try:
         with partial.open("w+b") as file:
             written = _write_images(file, stream, skip_bad)
-        kept = np.array(written.kept, np.int64)
-        num_train = int((kept < stream.num_train).sum())
-        num_fit = int((kept < stream.num_train + stream.num_validation).sum())
-        labels = stream.labels[kept]
+        readable = np.array(written.readable, np.int64)
+        num_train = int((readable < stream.num_train).sum())
+        num_fit = int((readable < stream.num_train + stream.num_validation).sum())
+        labels = stream.labels[readable]
         _require_every_class(stream.classes, labels, num_fit, written.skipped)
         (folder / _DATASET).unlink(missing_ok=True)  # until it is written again, nothing is cached
         partial.replace(folder / _IMAGES)
@@ -160,7 +160,7 @@ def _write(folder: Path, files_sha256: str, stream: ImageStream, skip_bad: bool)
         image_shape=stream.image_shape,
         num_train=num_train,
         num_validation=num_fit - num_train,
-        num_test=len(kept) - num_fit,
+        num_test=len(readable) - num_fit,
         sha256=sha256_of_tensors(
             *(images[:num_fit], from_numpy(labels[:num_fit])),
             *(images[num_fit:], from_numpy(labels[num_fit:])),
@@ -181,7 +181,7 @@ def _write(folder: Path, files_sha256: str, stream: ImageStream, skip_bad: bool)
 class _Written:
     """What is known once all images have been decoded."""
 
-    kept: list[int] = field(default_factory=list)
+    readable: list[int] = field(default_factory=list)
     """Places in the stream of the images that could be read."""
     skipped: list[str] = field(default_factory=list)
     duplicates: list[tuple[int, int]] = field(default_factory=list)
@@ -216,14 +216,14 @@ def _write_images(file: BinaryIO, stream: ImageStream, skip_bad: bool) -> _Writt
             continue
         content = image.tobytes()
         file.write(content)
-        written.kept.append(place)
+        written.readable.append(place)
         digest = blake2b(content, digest_size=16).digest()
         if place < num_fit:
             seen.setdefault(digest, place)
         elif digest in seen:
             written.duplicates.append((place, seen[digest]))
     file.seek(0)
-    _write_header(file, len(written.kept), stream.image_shape)
+    _write_header(file, len(written.readable), stream.image_shape)
     assert file.tell() == begin  # numpy pads the header so that the number of images may change
     file.flush()
     os.fsync(file.fileno())
@@ -257,12 +257,12 @@ def cached_shape(folder: Path, files_sha256: str, find: Callable[[], Shape]) -> 
     So the headers of a large folder are read once, even if its images are not decoded yet.
     """
     path = folder / "shape.json"
-    known = _read_json(path, _CommonShape)
-    if known is None or known.files_sha256 != files_sha256:
-        known = _CommonShape(files_sha256=files_sha256, shape=find())
-        make_folder(folder)
-        _write_json(path, known)
-    return known.shape
+    with locked(make_folder(folder), wait=True):
+        known = _read_json(path, _CommonShape)
+        if known is None or known.files_sha256 != files_sha256:
+            known = _CommonShape(files_sha256=files_sha256, shape=find())
+            _write_json(path, known)
+        return known.shape
 
 
 def _read_json(path: Path, kind: type[T]) -> T | None:

@@ -176,7 +176,7 @@ def _find_folder(entry: CatalogEntry, data_dir: Path | None) -> Path:
     if data_dir is None and not variable:
         return cache_folder(entry.folders[0])
     given, option = (data_dir, "--data-dir") if data_dir else (Path(variable or ""), "SMIDGEN_DATA")
-    # Several data sets have files of the same names: folders of its own name come first.
+    # Several data sets have files of the same names: folders with its name come first.
     for folder in (*(given / name for name in entry.folders), given):
         missing = _missing(entry, folder)
         if not missing:

@@ -9,7 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from custom_sets import FORMATS, csv, npz, parted, picture_folder, pixels, save, unparted, validated
+from custom_sets import (
+    FORMATS,
+    class_folder,
+    csv,
+    folder_with_validation,
+    image_folder,
+    npz,
+    pixels,
+    save,
+    split_folder,
+)
 from PIL import Image
 
 from smidgen.config import Augment, Data, TrainTestSplit
@@ -33,23 +43,22 @@ def folder(tmp_path: Path) -> Path:
 
 
 def content(dataset: Dataset) -> list[Any]:
-    parts = [part for part in (dataset.train, dataset.validation, dataset.test) if part]
     return [
         dataset.sha256,
         dataset.mean,
         dataset.std,
         dataset.classes,
         dataset.notes,
-        *(part.images.numpy().tobytes() for part in parts),
-        *(part.labels.tolist() for part in parts),
+        *(split.images.numpy().tobytes() for split in dataset.splits.values()),
+        *(split.labels.tolist() for split in dataset.splits.values()),
     ]
 
 
-@pytest.mark.parametrize("form", FORMATS)
-def test_every_form_loads_as_it_is_described(
-    form: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_loads_and_is_cached(
+    name: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make, counts, shape = FORMATS[form]
+    make, counts, shape = FORMATS[name]
     data = Data(path=str(make(folder)))
     source = open_dataset(data)
     dataset = source.load()
@@ -57,26 +66,25 @@ def test_every_form_loads_as_it_is_described(
     assert dataset.image_shape == shape
     assert len(dataset.classes) == 3
     assert dataset.validation is not None
-    parts = (dataset.train, dataset.validation, dataset.test)
-    assert tuple(len(part) for part in parts) == counts
-    for part in parts:  # each holds each class's share
-        shares = part.labels.bincount(minlength=3)
+    assert tuple(map(len, dataset.splits.values())) == counts
+    for split in dataset.splits.values():  # each holds each class's share
+        shares = split.labels.bincount(minlength=3)
         assert shares.max() - shares.min() <= 1
     assert dataset.classes == (
-        ("cat", "dog", "elk") if "parted" in form or form == "validated" else ("0", "1", "2")
+        ("cat", "dog", "elk") if name.startswith("folder") else ("0", "1", "2")
     )
     assert dataset.notes == ()
 
-    learnt = torch.cat([dataset.train.images, dataset.validation.images])
-    whole = hashlib.sha256()
+    fit = torch.cat([dataset.train.images, dataset.validation.images])
+    digest = hashlib.sha256()
     for tensor in (
-        learnt,
+        fit,
         torch.cat([dataset.train.labels, dataset.validation.labels]),
         dataset.test.images,
         dataset.test.labels,
     ):
-        whole.update(tensor.numpy().tobytes())
-    assert dataset.sha256 == whole.hexdigest()
+        digest.update(tensor.numpy().tobytes())
+    assert dataset.sha256 == digest.hexdigest()
     assert (dataset.mean, dataset.std) == channel_statistics(dataset.train.images)
 
     def refuse(*args: object, **kwargs: object) -> None:
@@ -90,30 +98,30 @@ def test_every_form_loads_as_it_is_described(
     assert content(again) == content(dataset)
     everything = load(Data(path=data.path, validation=0))
     assert everything.sha256 == dataset.sha256
-    assert torch.equal(everything.train.images, learnt)
+    assert torch.equal(everything.train.images, fit)
 
 
-def test_pixels_and_labels_are_those_of_the_files(folder: Path) -> None:
-    dataset = load(Data(path=str(validated(folder))))
-    for part, name in (
+def test_pixels_and_labels_match_the_files(folder: Path) -> None:
+    dataset = load(Data(path=str(folder_with_validation(folder))))
+    for split, name in (
         (dataset.train, "train"),
         (dataset.validation, "val"),
         (dataset.test, "test"),
     ):
-        assert part is not None
-        wanted = set()
+        assert split is not None
+        expected = set()
         for label, animal in enumerate(dataset.classes):
             for file in (folder / "pets" / name / animal).iterdir():
                 array = np.asarray(Image.open(file)).transpose(2, 0, 1)
-                wanted.add((array.tobytes(), label))
-        got = {
+                expected.add((array.tobytes(), label))
+        found = {
             (image.numpy().tobytes(), int(label))
-            for image, label in zip(part.images, part.labels, strict=True)
+            for image, label in zip(split.images, split.labels, strict=True)
         }
-        assert got == wanted
+        assert found == expected
 
 
-def test_arrays_keep_their_pairs(folder: Path) -> None:
+def test_images_and_labels_of_arrays_stay_paired(folder: Path) -> None:
     path = npz(folder)
     dataset = load(Data(path=str(path), validation=0))
     raw = np.load(path)
@@ -121,16 +129,16 @@ def test_arrays_keep_their_pairs(folder: Path) -> None:
         (image.tobytes(), int(label))
         for image, label in zip(raw["x_train"], raw["y_train"], strict=True)
     }
-    got = {
+    found = {
         (np.ascontiguousarray(image.numpy().transpose(1, 2, 0)).tobytes(), int(label))
         for image, label in zip(dataset.train.images, dataset.train.labels, strict=True)
     }
-    assert got == pairs
+    assert found == pairs
     assert np.array_equal(dataset.test.images.numpy(), raw["x_test"].transpose(0, 3, 1, 2))
 
 
-def test_size_and_colour_are_as_said_or_the_most_common(folder: Path) -> None:
-    path = parted(folder)
+def test_size_and_color_are_as_given_or_the_most_common(folder: Path) -> None:
+    path = split_folder(folder)
     for place in range(20):
         save(path / "train" / "cat" / f"large-{place}.jpg", pixels(1, 40, 30, seed=place)[0])
     save(path / "train" / "dog" / "red.png", pixels(1, 9, 7, 3)[0])
@@ -149,33 +157,33 @@ def test_size_and_colour_are_as_said_or_the_most_common(folder: Path) -> None:
         assert open_dataset(data).info.image_shape == load(data).image_shape == shape
 
 
-def test_a_seed_splits_and_the_same_seed_the_same_way(folder: Path) -> None:
-    path = str(unparted(folder))
+def test_the_split_follows_from_the_seed(folder: Path) -> None:
+    path = str(class_folder(folder))
     first, other = (load(Data(path=path, split=TrainTestSplit(seed=seed))) for seed in (0, 1))
     assert first.sha256 != other.sha256
-    half = load(Data(path=path, split=TrainTestSplit(test=0.5), validation=1))
-    assert (len(half.train), len(half.test)) == (20, 21)
+    even = load(Data(path=path, split=TrainTestSplit(test=0.5), validation=1))
+    assert (len(even.train), len(even.test)) == (20, 21)
     moved = folder / "elsewhere"
     (folder / "pets").rename(moved)
     assert load(Data(path=str(moved))).sha256 == first.sha256
 
 
-def test_a_change_of_the_files_is_seen(folder: Path) -> None:
-    path = parted(folder)
+def test_changed_files_are_noticed(folder: Path) -> None:
+    path = split_folder(folder)
     data = Data(path=str(path))
     before = load(data)
     save(path / "train" / "elk" / "new.png", pixels(1, 9, 7, seed=9)[0])
     assert len(load(data).train) + 1 == len(before.train) + 2
-    picture = path / "test" / "elk" / "002.png"
-    save(picture, pixels(1, 9, 7, seed=10)[0])
-    os.utime(picture, ns=(1, 1))
+    image = path / "test" / "elk" / "002.png"
+    save(image, pixels(1, 9, 7, seed=10)[0])
+    os.utime(image, ns=(1, 1))
     assert load(data).sha256 != before.sha256
 
 
 @pytest.mark.parametrize("name", ["images.npy", "labels.npy", "dataset.json"])
 @pytest.mark.parametrize("damage", ["cut", "altered", "gone"])
 def test_a_damaged_cache_is_made_again(name: str, damage: str, folder: Path, cache: Path) -> None:
-    data = Data(path=str(parted(folder)))
+    data = Data(path=str(split_folder(folder)))
     before = content(load(data))
     (file,) = cache.rglob(name)
     if damage == "gone":
@@ -187,8 +195,8 @@ def test_a_damaged_cache_is_made_again(name: str, damage: str, folder: Path, cac
     assert content(load(data)) == before
 
 
-def test_what_a_killed_process_left_is_swept_away(folder: Path, cache: Path) -> None:
-    data = Data(path=str(parted(folder)))
+def test_partial_files_of_a_killed_process_are_removed(folder: Path, cache: Path) -> None:
+    data = Data(path=str(split_folder(folder)))
     load(data)
     place = next(cache.rglob("dataset.json"))
     partial = place.parent / ".images.npy.1234.part"
@@ -198,9 +206,9 @@ def test_what_a_killed_process_left_is_swept_away(folder: Path, cache: Path) -> 
     assert not partial.exists()
 
 
-def test_the_images_are_mapped_and_not_read(folder: Path) -> None:
-    dataset = load(Data(path=str(parted(folder))))
-    # Copy on write: what is changed in memory does not reach the file.
+def test_the_images_are_mapped_copy_on_write(folder: Path) -> None:
+    dataset = load(Data(path=str(split_folder(folder))))
+    # A change in memory does not reach the file.
     dataset.train.images[0] = 0
     assert load(Data(path=str(folder / "pets"))).train.images[0].max() > 0
     batches = TrainLoader(
@@ -214,10 +222,8 @@ def test_the_images_are_mapped_and_not_read(folder: Path) -> None:
     assert sum(len(labels) for _, labels in batches.epoch(1)) == len(dataset.train)
 
 
-def test_of_several_that_start_at_once_one_decodes(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    data = Data(path=str(parted(folder)), size=8, grayscale=True)
+def test_of_several_processes_one_decodes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = Data(path=str(split_folder(folder)), size=8, grayscale=True)
     real, calls = cache_module._write, []
 
     def counted(*args: Any) -> cache_module.CachedDataset:
@@ -231,18 +237,20 @@ def test_of_several_that_start_at_once_one_decodes(
     assert len(digests) == len(calls) == 1
 
 
-def test_no_space_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
+def test_a_full_disk_is_an_error(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, cache: Path
+) -> None:
     def full(*args: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(cache_module, "_write_images", full)
     with pytest.raises(DataError, match=r"cannot be written to: No space left.* XDG_CACHE_HOME"):
-        load(Data(path=str(parted(folder))))
+        load(Data(path=str(split_folder(folder))))
     assert list(cache.rglob(".images*")) == []
 
 
-def test_the_same_picture_in_train_and_test_is_noted(folder: Path) -> None:
-    path = parted(folder)
+def test_duplicates_in_train_and_test_are_noted(folder: Path) -> None:
+    path = split_folder(folder)
     for number, name in enumerate(("cat", "dog")):
         array = np.asarray(Image.open(path / "train" / name / f"00{number}.png"))
         save(path / "test" / name / "copy.bmp", array)  # the same pixels in another file
@@ -251,32 +259,32 @@ def test_the_same_picture_in_train_and_test_is_noted(folder: Path) -> None:
     assert "train/cat/000.png" in note
 
 
-def test_other_files_are_left_alone_and_noted(folder: Path) -> None:
-    path = parted(folder)
+def test_other_files_are_ignored_and_noted(folder: Path) -> None:
+    path = split_folder(folder)
     (path / "train" / "cat" / "Thumbs.db").write_bytes(b"x")
     (path / "train" / "cat" / ".hidden.png").write_bytes(b"x")
     (path / "read-me.txt").write_text("pets")
     assert load(path).notes == ("1 other files were ignored, such as train/cat/Thumbs.db.",)
 
 
-def bad_pictures(path: Path) -> list[Path]:
-    """A file of text, a cut PNG, an empty file and a cut JPEG among the training pictures."""
-    text, cut, empty, half = (
+def bad_images(path: Path) -> list[Path]:
+    """A text file, a truncated PNG, an empty file and a truncated JPEG among training images."""
+    text, png, empty, jpeg = (
         path / "train" / "cat" / name for name in ("0.png", "1.png", "2.gif", "3.jpg")
     )
-    text.write_text("this is no picture")
+    text.write_text("not an image")
     good = (path / "train" / "cat" / "000.png").read_bytes()
-    cut.write_bytes(good[:60])
+    png.write_bytes(good[:60])
     empty.write_bytes(b"")
-    save(half, pixels(1, 9, 7)[0])
-    half.write_bytes(half.read_bytes()[:-40])
-    return [text, cut, empty, half]
+    save(jpeg, pixels(1, 9, 7)[0])
+    jpeg.write_bytes(jpeg.read_bytes()[:-40])
+    return [text, png, empty, jpeg]
 
 
-def test_an_unreadable_picture_is_named_or_skipped(folder: Path) -> None:
-    path = parted(folder)
+def test_an_unreadable_image_is_named_or_skipped(folder: Path) -> None:
+    path = split_folder(folder)
     data = Data(path=str(path))
-    bad = bad_pictures(path)
+    bad = bad_images(path)
     assert open_dataset(data).info.image_shape == (1, 9, 7)
     with pytest.raises(DataError, match=r"cat/\d\.(png|gif|jpg) is (not an image|damaged)"):
         load(data)
@@ -287,12 +295,12 @@ def test_an_unreadable_picture_is_named_or_skipped(folder: Path) -> None:
     for file in bad:
         assert str(file) in note
     with pytest.raises(DataError, match=r"cat/\d\.(png|gif|jpg) is (not an image|damaged)"):
-        load(data)  # the cache holds the set without them
+        load(data)  # the cache holds the data set without them
     assert load(data, skip_bad=True).sha256 == dataset.sha256
 
 
-def test_a_class_of_bad_pictures_only_cannot_be_skipped(folder: Path) -> None:
-    path = parted(folder)
+def test_a_class_without_readable_images_is_refused(folder: Path) -> None:
+    path = split_folder(folder)
     for file in (path / "train" / "dog").iterdir():
         file.write_bytes(b"no")
     with pytest.raises(DataError, match=r"no readable image of dog is left: .*is not an image"):
@@ -304,10 +312,10 @@ def remove_class(path: Path) -> None:
         file.unlink()
 
 
-def keep_one_class(path: Path) -> None:
-    for part in ("train", "test"):
+def leave_one_class(path: Path) -> None:
+    for split in ("train", "test"):
         for name in ("dog", "elk"):
-            (path / part / name).rename(path.parent / f"{part}-{name}")
+            (path / split / name).rename(path.parent / f"{split}-{name}")
 
 
 def link_out(path: Path) -> None:
@@ -336,7 +344,7 @@ def huge_bomb(path: Path) -> None:
 
 REFUSED: list[tuple[Callable[[Path], object], str]] = [
     (remove_class, r"train/dog has no image"),
-    (keep_one_class, r"has only the class cat; .*two classes"),
+    (leave_one_class, r"has only the class cat; .*two classes"),
     (lambda path: (path / "test" / "elk").rename(path / "test" / "emu"), "differ in their classes"),
     (lambda path: (path / "train" / "cat" / "more").mkdir(), "cat/more is a folder inside a class"),
     (link_out, r"cat/link\.png is a link that leaves"),
@@ -347,26 +355,26 @@ REFUSED: list[tuple[Callable[[Path], object], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("spoil", "message"), REFUSED)
-def test_a_folder_that_makes_no_sense_is_refused(
-    spoil: Callable[[Path], object], message: str, folder: Path
+@pytest.mark.parametrize(("damage_folder", "message"), REFUSED)
+def test_an_invalid_folder_is_refused(
+    damage_folder: Callable[[Path], object], message: str, folder: Path
 ) -> None:
-    path = parted(folder)
-    spoil(path)
+    path = split_folder(folder)
+    damage_folder(path)
     with pytest.raises(DataError, match=message) as caught:
         load(path)
     assert "\n" not in str(caught.value)
     assert str(path) in str(caught.value)
 
 
-def test_a_link_that_stays_inside_is_followed(folder: Path) -> None:
-    path = parted(folder)
+def test_a_link_inside_the_folder_is_followed(folder: Path) -> None:
+    path = split_folder(folder)
     (path / "train" / "cat" / "again.png").symlink_to(path / "train" / "cat" / "000.png")
     dataset = load(Data(path=str(path), validation=0))
     assert len(dataset.train) == 31
 
 
-def test_what_is_no_data_set_is_answered_with_what_is(folder: Path) -> None:
+def test_other_paths_are_answered_with_the_formats(folder: Path) -> None:
     with pytest.raises(DataError, match=r"data\.path is .*nowhere, which does not exist"):
         load(Data(path=str(folder / "nowhere")))
     with pytest.raises(DataError, match="has no class; a data set must have a folder of images"):
@@ -378,18 +386,18 @@ def test_what_is_no_data_set_is_answered_with_what_is(folder: Path) -> None:
         open_dataset(folder / "a.txt")
 
 
-def test_one_picture_of_each_class_cannot_be_split(folder: Path) -> None:
-    picture_folder(folder / "pets", {"": 3}, 4, 4)
+def test_one_image_of_each_class_cannot_be_split(folder: Path) -> None:
+    image_folder(folder / "pets", {"": 3}, 4, 4)
     with pytest.raises(DataError, match="pets: each class has only one image, so none is left"):
         load(Data(path=str(folder / "pets")))
 
 
-def test_what_is_done_shows_on_a_terminal(
+def test_progress_shows_on_a_terminal(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     monkeypatch.setenv("TERM", "xterm")
-    load(Data(path=str(parted(folder))))
+    load(Data(path=str(split_folder(folder))))
     shown = capsys.readouterr().err
     assert "reading headers" in shown
     assert "decoding images" in shown
