@@ -80,6 +80,7 @@ def _read(kind: Any, value: Any, where: str) -> Any:
             return float(value)
         except OverflowError:
             raise ValueError(f"{where} is an integer too large for a number.") from None
+    kind = origin or kind  # os.PathLike[str], say
     if kind is str and isinstance(value, os.PathLike):
         value = os.fspath(value)
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
@@ -87,7 +88,13 @@ def _read(kind: Any, value: Any, where: str) -> Any:
     return value
 
 
-_KINDS = {int: "an integer", float: "a number", str: "a string", bool: "true or false"}
+_KINDS: dict[Any, str] = {
+    int: "an integer",
+    float: "a number",
+    str: "a string",
+    bool: "true or false",
+    os.PathLike: "a path",
+}
 
 
 def _read_dataclass(kind: type, value: Any, where: str) -> Any:
@@ -127,7 +134,9 @@ def _read_union(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
     for kind in some:
         with contextlib.suppress(ValueError):
             return _read(kind, value, where)
-    raise _wrong(where, value, " or ".join(_KINDS[kind] for kind in some))
+    raise _wrong(
+        where, value, " or ".join(_KINDS[typing.get_origin(kind) or kind] for kind in some)
+    )
 
 
 def _read_tuple(kinds: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:

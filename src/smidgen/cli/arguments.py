@@ -1,11 +1,12 @@
 """Arguments that several commands share."""
 
 import argparse
-from pathlib import Path
 from typing import Any
 
+from smidgen._storage.schema import own_fields
 from smidgen.cli.flags import with_flags
 from smidgen.config import Experiment, find_experiment
+from smidgen.runs.options import RunOptions
 
 
 def add_target(parser: argparse.ArgumentParser, nargs: str | None = None) -> None:
@@ -18,21 +19,22 @@ def add_target(parser: argparse.ArgumentParser, nargs: str | None = None) -> Non
     )
 
 
-def add_data_dir(parser: argparse.ArgumentParser) -> None:
-    """Add --data-dir."""
-    parser.add_argument(
-        "--data-dir", type=Path, metavar="DIR", help="folder with the files of the data set"
-    )
-
-
-def add_skip_bad(parser: argparse.ArgumentParser) -> None:
-    """Add --skip-bad."""
-    parser.add_argument("--skip-bad", action="store_true", help="skip unreadable images")
-
-
-def add_device(parser: argparse.ArgumentParser) -> None:
-    """Add --device."""
-    parser.add_argument("--device", help="auto (default), cuda, mps or cpu")
+def add_options(parser: argparse.ArgumentParser, *names: str) -> None:
+    """Add a flag for each of these fields of RunOptions; for all of them if none is named."""
+    numbers = {"seed": int, "threads": int, "checkpoint_seconds": float}
+    for field in own_fields(RunOptions):
+        if names and field.name not in names:
+            continue
+        text = field.summary.replace("%", "%%")
+        if field.kind is bool:
+            parser.add_argument(field.key, action="store_true", help=text)
+        else:
+            parser.add_argument(
+                field.key,
+                type=numbers.get(field.name, str),
+                metavar="N" if field.name in numbers else field.name.upper(),
+                help=f"{text} {field.default_text}",
+            )
 
 
 def given_options(given: argparse.Namespace, *names: str) -> dict[str, Any]:

@@ -5,8 +5,7 @@ import json
 from typing import Any
 
 from smidgen.cli.arguments import (
-    add_data_dir,
-    add_device,
+    add_options,
     add_target,
     chosen_experiment,
     given_options,
@@ -37,8 +36,7 @@ def add(commands: Any) -> None:
     )
     parser.add_argument("--seconds", type=float, metavar="S", help="for each row (default: 0.5)")
     parser.add_argument("--json", action="store_true", help="the same as data")
-    add_data_dir(parser)
-    add_device(parser)
+    add_options(parser, "data_dir", "device")
     add_experiment_flags(parser)
 
 

@@ -6,9 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from smidgen.cli.arguments import (
-    add_data_dir,
-    add_device,
-    add_skip_bad,
+    add_options,
     add_target,
     chosen_experiment,
     given_options,
@@ -35,9 +33,7 @@ def add_check(commands: Any) -> None:
     )
     parser.set_defaults(command=_check)
     parser.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
-    add_data_dir(parser)
-    add_skip_bad(parser)
-    add_device(parser)
+    add_options(parser, "data_dir", "skip_bad", "device")
     parser.add_argument(
         "--repeat",
         action="store_true",

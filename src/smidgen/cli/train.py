@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smidgen.cli.arguments import (
-    add_data_dir,
-    add_device,
-    add_skip_bad,
+    add_options,
     add_target,
     chosen_experiment,
     given_options,
@@ -44,7 +42,7 @@ def add(commands: Any) -> None:
         "otherwise on the 1,797 embedded digits. An interrupted quickstart is resumed.",
     )
     quickstart.set_defaults(command=_quickstart)
-    _add_options(quickstart)
+    _add_run_flags(quickstart)
 
     train = commands.add_parser("train", help="train a network and compare it with its budget")
     train.set_defaults(command=_train)
@@ -56,37 +54,12 @@ def add(commands: Any) -> None:
         help="resume the interrupted run in this folder, with the same result as without the "
         "interruption; device, threads and data folder are as before unless given",
     )
-    _add_options(train)
+    _add_run_flags(train)
     add_experiment_flags(train)
 
 
-def _add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--seed", type=int, metavar="N", help="random seed (default: 0)")
-    parser.add_argument(
-        "--out",
-        type=Path,
-        metavar="DIR",
-        help="folder for all runs (default: runs); no run overwrites another",
-    )
-    parser.add_argument(
-        "--threads",
-        type=int,
-        metavar="N",
-        help="CPU threads (default: one, or one for each core, whichever is faster)",
-    )
-    parser.add_argument(
-        "--backend",
-        help="how steps are computed: eager, channels-last or native (default: auto, the fastest, "
-        "measured once for a network and then remembered)",
-    )
-    parser.add_argument(
-        "--checkpoint-seconds",
-        type=float,
-        metavar="S",
-        help="time between checkpoints within an epoch (default: 30); there is also one after "
-        "each epoch, and they take at most 2 %% of the time",
-    )
-    add_skip_bad(parser)
+def _add_run_flags(parser: argparse.ArgumentParser) -> None:
+    add_options(parser)
     parser.add_argument("--quiet", action="store_true", help="print the verdict only")
     parser.add_argument(
         "--live", action="store_true", help="also show the curves in a browser on this machine"
@@ -99,8 +72,6 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         help="also log to TensorBoard (in the run's folder) or trackio (in its local database); "
         "can be given twice; needs smidgen[track]",
     )
-    add_data_dir(parser)
-    add_device(parser)
 
 
 def _quickstart(given: argparse.Namespace) -> int:
