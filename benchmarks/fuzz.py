@@ -1,13 +1,13 @@
-"""Feeds every parser with what is wrong, guided by coverage, and counts what becomes of it.
+"""Fuzz every parser, guided by coverage, and count the failures.
 
     python benchmarks/fuzz.py TARGET [--inputs N] [--seed S]
     python benchmarks/fuzz.py --all [--inputs 1000000] [--out FOLDER]
 
-An input passes when it is read, or refused with a SmidgenError. Anything else is a failure: another
-exception, more than 1 s of processor time, a process that grows by more than 512 MB. Each distinct
-failure is counted by its place, and its first input kept in the folder. --all gives each target its
-share of the inputs, one process after the other; FOLDER/progress.jsonl gets a line every 10,000
-inputs, FOLDER/table.md is the table when all is done.
+An input passes if it is parsed, or refused with a SmidgenError. Failures are any other exception,
+more than 1 s of processor time, and growth of the process by more than 512 MB. Failures are counted
+by the line that raised them, and the first input of each is saved in FOLDER. --all gives each
+target its share of the inputs, one process after the other; FOLDER/progress.jsonl gets a line every
+10,000 inputs, and FOLDER/table.md the table at the end.
 
 Needs atheris (pip install atheris), which smidgen itself does not.
 """
@@ -45,12 +45,12 @@ MOST_SECONDS, MOST_MB, MOST_BYTES = 1.0, 512, 1 << 14  # the last: of an input
 
 
 class HangError(BaseException):
-    """An input took too long; no parser can take it for one of its own errors."""
+    """An input took too long; a BaseException, so that no parser catches it."""
 
 
 @dataclass
 class Tally:
-    """What has become of the inputs so far."""
+    """Counts of one target so far."""
 
     target: str
     seed: int
@@ -67,7 +67,7 @@ def resident_mb() -> float:
 
 
 def fuzz(name: str, inputs: int, seed: int, out: Path) -> None:
-    """Feed one target; ends the process."""
+    """Fuzz one target, then end the process."""
     target, tally, base = TARGETS[name], Tally(name, seed), resident_mb()
     memory = Path("/dev/shm")
     folder = Path(tempfile.mkdtemp(dir=memory if memory.is_dir() else None))
@@ -107,7 +107,7 @@ def fuzz(name: str, inputs: int, seed: int, out: Path) -> None:
             fail("over 1 s", content)
         if growth > MOST_MB:
             fail("over 512 MB", content)
-            base = resident_mb()  # what the next one adds counts
+            base = resident_mb()  # so that growth is counted once
         tally.inputs += 1
         tally.growth_mb = round(max(tally.growth_mb, growth))
         tally.slowest_ms = round(max(tally.slowest_ms, took * 1000), 1)
@@ -119,13 +119,13 @@ def fuzz(name: str, inputs: int, seed: int, out: Path) -> None:
                 path.unlink()
             corpus.rmdir()
             folder.rmdir()
-            os._exit(0)  # the fuzzer has no end of its own that returns
+            os._exit(0)  # atheris.Fuzz never returns
 
     def change(content: bytes, most: int, number: int) -> bytes:
         random = Random(number)
         if random.random() < 0.75:
             for source in (random.choice([content, *samples]), random.choice(samples)):
-                with contextlib.suppress(Exception):  # no such syntax
+                with contextlib.suppress(Exception):  # not that syntax
                     return target.change(source, random)[:most]
         changed: bytes = atheris.Mutate(content, most)
         return changed
@@ -141,7 +141,7 @@ def fuzz(name: str, inputs: int, seed: int, out: Path) -> None:
 
 
 def fuzz_all(inputs: int, seed: int, out: Path) -> None:
-    """Feed every target its share, each in a process of its own, and write the table."""
+    """Fuzz all targets, one process each, and write the table."""
     rows = [
         "| parser | inputs | refused | slowest input | growth | failures |",
         "|---|" + "--:|" * 5,
@@ -185,7 +185,7 @@ def main() -> None:
     elif given.target:
         fuzz(given.target, given.inputs or 10_000, given.seed, given.out)
     else:
-        parser.error("say a target or --all")
+        parser.error("give a target or --all")
 
 
 if __name__ == "__main__":

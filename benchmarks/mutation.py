@@ -1,10 +1,9 @@
-"""Changes what matters most in many small ways and counts how many changes the tests notice.
+"""Mutation testing: change the most important modules in small ways, count what the tests notice.
 
     python benchmarks/mutation.py [MODULE...] [--show]
 
-MODULE is a name of the table below, such as budget; left out: all. Each is changed by mutmut in a
-copy of the checkout, one change at a time, and its own tests run on it. --show prints what every
-change that no test notices has changed.
+MODULE is a key of TESTS, such as budget (default: all). mutmut makes one change at a time in a copy
+of the checkout and runs the module's own tests. --show prints the changes that no test noticed.
 
 Needs mutmut (pip install 'mutmut>=3.8'), which smidgen itself does not.
 """
@@ -22,23 +21,25 @@ ROOT = Path(__file__).parents[1]
 TESTS = {
     "budget": ["test_budget"],
     "stats": ["test_stats"],
-    "schema": ["test_schema"],
-    "record": ["test_record"],
-    "config": ["test_config"],
+    "_storage/schema": ["_storage/test_schema", "config/test_config"],
+    "_storage/serialization": ["_storage/test_serialization"],
+    "record/files": ["record/test_record"],
+    "record/run": ["record/test_record"],
+    "config/experiment": ["config/test_config"],
     "training/checkpoint": ["training/test_checkpoint"],
-    "nets/chain": ["nets/test_chain"],
-    "data/formats": ["data/test_formats"],
-    "data/arrays": ["data/test_arrays"],
+    "models/chain": ["models/test_chain"],
+    "data/idx": ["data/test_idx"],
+    "data/custom/arrays": ["data/custom/test_arrays"],
 }
 """The test files of each module."""
 KILLED = (1, 3, -24, 24, 36, 152, 255)
-"""The ways in which mutmut writes down that tests failed, or ran for far too long."""
+"""Exit codes by which mutmut records that tests failed or took far too long."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("modules", nargs="*", metavar="MODULE", help=", ".join(TESTS))
-    parser.add_argument("--show", action="store_true", help="print the changes not noticed")
+    parser.add_argument("--show", action="store_true", help="print changes that were not noticed")
     chosen = parser.parse_args()
     if unknown := set(chosen.modules) - set(TESTS):
         parser.error(f"no module {', '.join(sorted(unknown))}; there are {', '.join(TESTS)}")
@@ -53,7 +54,7 @@ def main() -> None:
 
 
 def mutate(module: str, show: bool) -> tuple[int, int]:
-    """How many changes of the module there are, and how many of them its tests notice."""
+    """Count the changes of a module, and those that its tests notice."""
     with tempfile.TemporaryDirectory(prefix="mutation-") as name:
         folder = Path(name)
         for part in ("src", "tests", "experiments", "benchmarks", "pyproject.toml"):
@@ -64,7 +65,7 @@ def mutate(module: str, show: bool) -> tuple[int, int]:
             f"[mutmut]\nsource_paths=src/\nonly_mutate=src/smidgen/{module}.py\n"
             f"also_copy=experiments\npytest_add_cli_args_test_selection={tests}\n"
         )
-        # what is forked must not have threads
+        # a process with threads cannot be forked safely
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         mutmut = [sys.executable, "-m", "mutmut"]
         done = subprocess.run(

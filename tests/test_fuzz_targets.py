@@ -1,4 +1,4 @@
-"""What benchmarks/fuzz.py feeds by the million, briefly and without its guidance."""
+"""The targets of benchmarks/fuzz.py, briefly and without coverage guidance."""
 
 import contextlib
 import importlib.util
@@ -34,7 +34,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @names
-def test_what_is_right_is_read(name: str, folder: Path) -> None:
+def test_valid_inputs_are_read(name: str, folder: Path) -> None:
     for sample in targets.TARGETS[name].samples():
         targets.TARGETS[name].read(sample, folder)
 
@@ -42,7 +42,7 @@ def test_what_is_right_is_read(name: str, folder: Path) -> None:
 @names
 @settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0))
-def test_what_is_spoilt_is_read_or_refused(name: str, folder: Path, seed: int) -> None:
+def test_damaged_inputs_are_read_or_refused(name: str, folder: Path, seed: int) -> None:
     random, target = Random(seed), targets.TARGETS[name]
     content = random.choice(target.samples())
     for change in random.choices([target.change, targets.spoil], k=3):

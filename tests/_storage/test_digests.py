@@ -1,24 +1,50 @@
+import hashlib
 from pathlib import Path
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from smidgen._storage.digests import sha256_of, sha256_of_file
+from smidgen._storage.digests import running_sha256, sha256_of, sha256_of_file
 
+# FIPS 180-2, appendix B
+ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 EMPTY = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2, appendix B
 
 
-def test_contents_are_digested_in_order() -> None:
-    assert sha256_of() == sha256_of(b"") == EMPTY
-    assert sha256_of(b"abc") == sha256_of(b"a", bytearray(b"b"), memoryview(b"c")) == ABC
+def test_published_digests() -> None:
+    assert (sha256_of(b"abc"), sha256_of("abc"), sha256_of("a", b"bc")) == (ABC, ABC, ABC)
+    assert (sha256_of(), sha256_of(b"")) == (EMPTY, EMPTY)
 
 
-def test_a_file_has_the_digest_of_its_content(tmp_path: Path) -> None:
+@given(st.lists(st.binary()))
+def test_contents_are_digested_one_after_the_other(contents: list[bytes]) -> None:
+    assert sha256_of(*contents) == hashlib.sha256(b"".join(contents)).hexdigest()
+
+
+def test_buffers_count_as_their_bytes() -> None:
+    array = np.arange(6, dtype=np.int64)
+    assert sha256_of(array.data, bytearray(b"x")) == sha256_of(array.tobytes(), b"x")
+
+
+def test_a_file_name_that_is_not_utf_8_has_a_digest() -> None:
+    assert sha256_of("\udcff") == sha256_of(b"\xff")
+
+
+def test_a_running_digest_takes_more() -> None:
+    running = running_sha256("a")
+    running.update(b"bc")
+    assert running.hexdigest() == ABC
+
+
+def test_the_rest_of_a_file_is_digested(tmp_path: Path) -> None:
     path = tmp_path / "file"
-    path.write_bytes(b"abc")
-    assert sha256_of_file(path) == ABC
-
-
-def test_a_missing_file_is_an_os_error(tmp_path: Path) -> None:
+    content = b"x" + b"abc" * 1_000_000
+    path.write_bytes(content)
+    assert sha256_of_file(path) == sha256_of(content)
+    with path.open("rb") as opened:
+        opened.seek(len(content) - 3)
+        assert sha256_of_file(opened) == ABC
     with pytest.raises(FileNotFoundError):
-        sha256_of_file(tmp_path / "missing")
+        sha256_of_file(tmp_path / "none")

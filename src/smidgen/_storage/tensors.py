@@ -48,10 +48,12 @@ def unpack_metadata(content: bytes) -> dict[str, str]:
     """
     length = int.from_bytes(content[:8], "little")
     try:
-        metadata: dict[str, str] = json.loads(content[8 : 8 + length])["__metadata__"]
-        return metadata
-    except (KeyError, TypeError, ValueError, RecursionError):
-        raise ValueError("its header is damaged") from None
+        metadata = json.loads(content[8 : 8 + length])["__metadata__"]
+        if all(isinstance(text, str) for text in metadata.values()):
+            return dict(metadata)
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
+        pass
+    raise ValueError("its header is damaged")
 
 
 def read_tensors(path: Path, sha256: str | None = None) -> "dict[str, Tensor]":
