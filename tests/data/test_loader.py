@@ -1,5 +1,8 @@
 import math
+import sys
+import types
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -76,6 +79,43 @@ def test_batches_do_not_touch_the_global_generator() -> None:
     before = torch.get_rng_state()
     list(batches(20, 7, augment=Augment(translate=0.3)).epoch(1))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("edge", [False, True])
+@pytest.mark.parametrize("clean", [False, True])
+def test_a_backend_prepares_the_images(clean: bool, edge: bool) -> None:
+    asked = []
+
+    def prepare(
+        images: torch.Tensor, chosen: torch.Tensor, maps: torch.Tensor | None, **settings: Any
+    ) -> torch.Tensor:
+        asked.append((chosen, maps, settings))
+        return images[chosen].float() + 1000
+
+    split = replace(numbered(50), background="edge" if edge else "black")
+    loader = replace(batches(50, 8, augment=Augment(translate=0.3)), split=split, prepare=prepare)
+    found = list(loader.epoch(1, clean=clean))
+    assert len(asked) == len(found) == 7
+    for (images, labels), (chosen, maps, options) in zip(found, asked, strict=True):
+        torch.testing.assert_close(images[:, 0, 3, 2], labels.float() + 1000)
+        assert torch.equal(chosen, labels)  # numbered images
+        assert (maps is None) == clean
+        assert maps is None or maps.shape == (len(chosen), 2, 3)
+        assert options == {"mean": (0.0,), "std": (1 / 255,), "edge": edge}
+
+
+def test_user_transforms_are_not_for_the_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object, **settings: object) -> torch.Tensor:
+        pytest.fail("the backend cannot run user transforms")
+
+    module = types.ModuleType("negation")
+    monkeypatch.setattr(module, "negate", lambda images: 255 - images, raising=False)
+    monkeypatch.setitem(sys.modules, "negation", module)
+    loader = replace(
+        batches(20, 7), split=replace(numbered(20), transforms="negation:negate"), prepare=refuse
+    )
+    for images, labels in loader.epoch(1):
+        torch.testing.assert_close(images[:, 0, 0, 0], 255 - labels.float())
 
 
 def test_settings_augment_and_a_clean_epoch_does_not() -> None:

@@ -1,11 +1,14 @@
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from custom_sets import split_folder
 
 from smidgen.config import Data, TrainTestSplit
-from smidgen.data import load, open_dataset
+from smidgen.data import DatasetInfo, load, open_dataset
+from smidgen.data.custom import open as custom
 from smidgen.errors import ConfigError
 
 
@@ -51,9 +54,45 @@ def test_digits_need_no_folder(tmp_path: Path) -> None:
 
 
 def test_the_info_of_digits_is_right() -> None:
-    dataset, facts = load(Data(name="digits")), open_dataset("digits").info
-    assert dataset.image_shape == facts.image_shape
-    assert len(dataset.classes) == facts.num_classes
+    source = open_dataset("digits")
+    assert source.info == source.load().info == DatasetInfo((1, 28, 28), 10)
+
+
+@pytest.mark.parametrize("kind", [str, Path, lambda path: Data(path=str(path))])
+def test_a_path_is_opened(
+    kind: Callable[[Path], str | Path | Data], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    dataset = load(kind(split_folder(tmp_path)))
+    assert (dataset.name, dataset.image_shape) == ("pets", (1, 9, 7))
+
+
+@pytest.mark.parametrize("value", ["minst", Path("nowhere"), 3, None, b"mnist", "x" * 5000])
+def test_other_values_are_answered_with_what_is_allowed(value: Any) -> None:
+    with pytest.raises(ConfigError, match="is neither a data set nor a path; data sets: mnist, d"):
+        load(value)
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_a_folder_is_scanned_once_and_the_cache_is_looked_up_once(
+    cached: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    path = split_folder(tmp_path)
+    if cached:
+        load(path)
+    calls = []
+    for name in ("scan", "read_cache", "write_cache"):
+        real = getattr(custom, name)
+
+        def counted(*args: Any, _name: str = name, _real: Any = real, **kwargs: Any) -> Any:
+            calls.append(_name)
+            return _real(*args, **kwargs)
+
+        monkeypatch.setattr(custom, name, counted)
+    source = open_dataset(path)
+    assert source.info == source.load().info
+    assert calls == ["scan", "read_cache", *([] if cached else ["write_cache"])]
 
 
 def test_mnist_is_the_published_data_set(mnist_folder: Path) -> None:

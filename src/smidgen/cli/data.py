@@ -83,7 +83,7 @@ def _verify(given: argparse.Namespace) -> int:
     for path, problem in problems.items():
         print(f"WRONG  {problem}" if problem else f"ok     {path}")
     if not problems:
-        print(f"{given.name}: embedded in scikit-learn, no files to verify")
+        print(f"{given.name}: embedded in scikit-learn; there are no files to verify")
     return 1 if any(problems.values()) else 0
 
 

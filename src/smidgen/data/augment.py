@@ -77,7 +77,7 @@ def inverse_map(
 ) -> Tensor:
     """Where a pixel of p -> R(angle) K(shear) scale p + (right, down) comes from: (batch, 2, 3).
 
-    p is a pixel's place from the image's centre, x to the right and y downwards, so angles (in
+    p is a pixel's place from the image's center, x to the right and y downwards, so angles (in
     radians) turn clockwise on the screen; K shifts x by shear * y; right and down are pixels. All
     five are (batch,). The map is in the units of affine_grid without aligned corners.
     """

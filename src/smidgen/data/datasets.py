@@ -209,6 +209,11 @@ def split_validation(
     )
 
 
+def default_validation_size(num_images: int) -> int:
+    """A sixth of the images that could be trained on, as of MNIST's, but at least one."""
+    return max(1, num_images // 6)
+
+
 def background_of(images: Tensor) -> Background:
     """Black if most border pixels of the first thousand images are black, edge otherwise.
 

@@ -12,11 +12,17 @@ from torch import Tensor
 from smidgen.config import Data
 from smidgen.data.custom.arrays import LabeledImages, labeled_images
 from smidgen.data.custom.splits import interleave_classes
-from smidgen.data.datasets import Dataset, RawDataset, Split, TestSplit, split_validation
+from smidgen.data.datasets import (
+    Dataset,
+    RawDataset,
+    Split,
+    TestSplit,
+    default_validation_size,
+    split_validation,
+)
 from smidgen.errors import DataError
 
 NAMES = ("x_train", "y_train", "x_test", "y_test")
-_VALIDATION_SHARE = 6  # a sixth of the training images, as of MNIST's
 
 InMemory = Dataset | Mapping[str, Any] | Sequence[Any]
 """A Dataset; arrays x_train, y_train, x_test, y_test in a mapping or in this order; or a pair of
@@ -52,7 +58,7 @@ def dataset_in_memory(data: InMemory, settings: Data) -> Dataset:
         train=Split(*_tensors(train, classes, order)),
         test=TestSplit(*_tensors(test, classes, np.arange(len(test.labels)))),
         classes=tuple(str(value) for value in classes),
-        default_validation=max(1, len(order) // _VALIDATION_SHARE),
+        default_validation=default_validation_size(len(order)),
     )
     return split_validation(raw, settings.validation, settings.transforms)
 

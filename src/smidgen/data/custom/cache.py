@@ -24,13 +24,12 @@ from smidgen._storage.digests import sha256_of
 from smidgen._storage.files import make_folder, remove_partial_files, write_atomic
 from smidgen._storage.locks import locked
 from smidgen._storage.serialization import from_plain, to_plain
-from smidgen.data.datasets import channel_statistics, sha256_of_tensors
+from smidgen.data.datasets import channel_statistics, default_validation_size, sha256_of_tensors
 from smidgen.data.images import Shape
 from smidgen.errors import DataError
 
 _IMAGES, _LABELS, _DATASET = "images.npy", "labels.npy", "dataset.json"
 _LISTED = 20  # skipped images that a note names
-_VALIDATION_SHARE = 6  # a sixth of the training images, as of MNIST's
 T = TypeVar("T")
 Pixels = NDArray[np.uint8]
 
@@ -153,7 +152,7 @@ def _write(folder: Path, files_sha256: str, stream: ImageStream, skip_bad: bool)
     write_atomic(folder / _LABELS, saved.getvalue())
     images = from_numpy(np.load(folder / _IMAGES, mmap_mode="c"))
     status = (folder / _IMAGES).stat()
-    default_validation = num_fit - num_train or max(1, num_fit // _VALIDATION_SHARE)
+    default_validation = num_fit - num_train or default_validation_size(num_fit)
     cached = CachedDataset(
         files_sha256=files_sha256,
         classes=stream.classes,

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from smidgen.data.datasets import DatasetInfo, TestSplit
+from smidgen.data.datasets import TestSplit
 from smidgen.data.named.decode import (
     IDX_FILES,
     QMNIST_FILES,
@@ -30,7 +30,6 @@ _DIGITS = tuple(string.digits)
 _FASHION_CLASSES = """
     T-shirt/top, Trouser, Pullover, Dress, Coat, Sandal, Shirt, Sneaker, Bag, Ankle boot
 """
-_GRAYSCALE, _COLOR = (1, 28, 28), (3, 32, 32)
 
 
 def _gzip_files(
@@ -49,10 +48,7 @@ MNIST = CatalogEntry(
     name="mnist",
     title="MNIST",
     about="handwritten digits",
-    info=DatasetInfo(_GRAYSCALE, 10),
     classes=_DIGITS,
-    num_train=60_000,
-    num_test=10_000,
     files=_gzip_files(
         IDX_FILES,
         (
@@ -75,15 +71,13 @@ MNIST = CatalogEntry(
     folders=("mnist", "MNIST/raw"),  # the last is torchvision's, here and below
     decode=decode_idx,
     handwriting=True,
-    default_validation=10_000,
     mean_and_std=((0.1307,), (0.3081,)),
 )
 
 DIGITS = CatalogEntry(
     name="digits",
     title="scikit-learn's digits",
-    about="handwritten digits; they come with smidgen",
-    info=DatasetInfo(_GRAYSCALE, 10),
+    about="handwritten digits, included in scikit-learn",
     classes=_DIGITS,
     num_train=NUM_TRAIN,
     num_test=NUM_TEST,
@@ -99,10 +93,7 @@ FASHION_MNIST = CatalogEntry(
     name="fashion-mnist",
     title="Fashion-MNIST",
     about="articles of clothing",
-    info=DatasetInfo(_GRAYSCALE, 10),
     classes=tuple(_FASHION_CLASSES.strip().split(", ")),
-    num_train=60_000,
-    num_test=10_000,
     files=_gzip_files(
         IDX_FILES,
         (
@@ -118,17 +109,13 @@ FASHION_MNIST = CatalogEntry(
     ),
     folders=("fashion-mnist", "FashionMNIST/raw"),
     decode=decode_idx,
-    default_validation=10_000,
 )
 
 KMNIST = CatalogEntry(
     name="kmnist",
     title="KMNIST",
     about="Japanese characters in cursive script",
-    info=DatasetInfo(_GRAYSCALE, 10),
     classes=("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
-    num_train=60_000,
-    num_test=10_000,
     files=_gzip_files(
         IDX_FILES,
         (
@@ -141,17 +128,13 @@ KMNIST = CatalogEntry(
     mirrors=("http://codh.rois.ac.jp/kmnist/dataset/kmnist/",),
     folders=("kmnist", "KMNIST/raw"),
     decode=decode_idx,
-    default_validation=10_000,
 )
 
 QMNIST = CatalogEntry(
     name="qmnist",
     title="QMNIST",
-    about="MNIST made again from its sources; 50,000 more test digits: qmnist_extra()",
-    info=DatasetInfo(_GRAYSCALE, 10),
+    about="MNIST rebuilt from its sources; 50,000 more test digits: qmnist_extra()",
     classes=_DIGITS,
-    num_train=60_000,
-    num_test=10_000,
     files=_gzip_files(
         QMNIST_FILES,
         (
@@ -165,7 +148,6 @@ QMNIST = CatalogEntry(
     folders=("qmnist", "QMNIST/raw"),
     decode=decode_qmnist,
     handwriting=True,
-    default_validation=10_000,
 )
 
 
@@ -176,7 +158,6 @@ def _emnist_set(
         name=f"emnist-{kind}",
         title="EMNIST",
         about=about,
-        info=DatasetInfo(_GRAYSCALE, len(classes)),
         classes=tuple(classes),
         num_train=num_train,
         num_test=num_test,
@@ -222,7 +203,7 @@ CIFAR_10 = CatalogEntry(
     name="cifar-10",
     title="CIFAR-10",
     about="photographs of animals and vehicles, in color",
-    info=DatasetInfo(_COLOR, 10),
+    image_shape=(3, 32, 32),
     classes=tuple(_CIFAR_10_CLASSES.split()),
     num_train=50_000,
     num_test=10_000,
@@ -246,7 +227,7 @@ CIFAR_100 = CatalogEntry(
     name="cifar-100",
     title="CIFAR-100",
     about="photographs of a hundred things, in color",
-    info=DatasetInfo(_COLOR, 100),
+    image_shape=(3, 32, 32),
     classes=tuple(_CIFAR_100_CLASSES.split()),
     num_train=50_000,
     num_test=10_000,

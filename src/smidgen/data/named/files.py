@@ -11,6 +11,7 @@ from pathlib import Path
 from smidgen._storage.cache import cache_folder
 from smidgen._storage.digests import sha256_of_file
 from smidgen.data.datasets import DatasetInfo, RawDataset, Split, TestSplit
+from smidgen.data.images import Shape
 from smidgen.data.named.download import RemoteFile, download
 from smidgen.errors import DataError
 
@@ -78,10 +79,7 @@ class CatalogEntry:
     name: str
     title: str
     about: str
-    info: DatasetInfo
     classes: tuple[str, ...]
-    num_train: int
-    num_test: int
     files: tuple[DatasetFile, ...]
     """Empty if the data set comes with scikit-learn."""
     mirrors: tuple[str, ...]
@@ -89,10 +87,18 @@ class CatalogEntry:
     folders: tuple[str, ...]
     """Names of its folder within a given one; the first is its name in the cache."""
     decode: Callable[[Contents], tuple[Split, TestSplit]]
-    default_validation: int
+    image_shape: Shape = (1, 28, 28)
+    num_train: int = 60_000
+    num_test: int = 10_000
+    default_validation: int = 10_000
     mean_and_std: tuple[tuple[float, ...], tuple[float, ...]] | None = None
     handwriting: bool = False
     """Whether the strokes of each image are scaled and centered in the frame, as MNIST's are."""
+
+    @property
+    def info(self) -> DatasetInfo:
+        """The shapes that a network must fit."""
+        return DatasetInfo(self.image_shape, len(self.classes))
 
 
 def load_named(entry: CatalogEntry, data_dir: Path | None, timeout: float) -> RawDataset:
