@@ -21,11 +21,11 @@ ROOT = Path(__file__).parents[1]
 TESTS = {
     "budget": ["test_budget"],
     "stats": ["test_stats"],
-    "_storage/schema": ["_storage/test_schema", "config/test_config"],
+    "_storage/schema": ["_storage/test_schema", "config/test_experiment"],
     "_storage/serialization": ["_storage/test_serialization"],
     "record/files": ["record/test_record"],
     "record/run": ["record/test_record"],
-    "config/experiment": ["config/test_config"],
+    "config/experiment": ["config/test_experiment"],
     "training/checkpoint": ["training/test_checkpoint"],
     "models/chain": ["models/test_chain"],
     "data/idx": ["data/test_idx"],

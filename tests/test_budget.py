@@ -188,4 +188,11 @@ def test_a_notebook_shows_a_verdict_as_a_table() -> None:
     html = Verdict(limits=(limit,))._repr_html_()
     assert "<strong>NOT inside the budget</strong>" in html
     assert "<tr><td>parameters</td><td>at most 7,999</td><td>8,012</td><td>FAIL</td></tr>" in html
-    assert "<table>" not in Verdict(limits=())._repr_html_()
+    empty = Verdict(limits=())._repr_html_()
+    assert empty == "<p>verdict: <strong>no limits to judge</strong></p>"
+
+
+def test_a_verdict_has_only_limits_that_exist() -> None:
+    names = "max_params, max_epochs, min_accuracy, max_macs, max_weight_bytes, max_activation_bytes"
+    with pytest.raises(ValueError, match=rf"^it has the limit 'max_parms'; there are {names}\.$"):
+        LimitVerdict(limit="max_parms", bound=1, value=1, passed=True)
