@@ -1,4 +1,4 @@
-"""Small networks of every shape that the profile must understand; images are (2, 24, 20)."""
+"""Small networks with the structures that a profile must handle; images are (2, 24, 20)."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,20 +11,20 @@ SHAPE = (2, 24, 20)
 
 
 class Function(nn.Module):
-    """Parts and a function of them and the input."""
+    """A function of the module itself (with the given submodules) and the input."""
 
-    def __init__(self, function: Callable[..., Any], **parts: nn.Module) -> None:
+    def __init__(self, function: Callable[..., Any], **modules: nn.Module) -> None:
         super().__init__()
         self.function = function
-        for name, part in parts.items():
-            setattr(self, name, part)
+        for name, module in modules.items():
+            setattr(self, name, module)
 
     def forward(self, x: Tensor) -> Any:
         return self.function(self, x)
 
 
 class Scaled(nn.Module):
-    """Bare parameters beside a part."""
+    """A parameter next to a submodule."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -102,7 +102,7 @@ def plain_attention() -> nn.Module:
 
 
 def strips() -> nn.Module:
-    """Looks along rows alone, then along columns."""
+    """A window along columns, then a mean over rows."""
     return Function(lambda m, x: m.a(x).mean(3, keepdim=True), a=nn.Conv2d(2, 2, (3, 1)))
 
 

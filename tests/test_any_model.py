@@ -1,4 +1,4 @@
-"""Whatever gives (batch, classes) gets everything: thirteen architectures, all the way."""
+"""Thirteen architectures, as user modules, from profile to report."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from smidgen.data import Dataset
 
 IMAGE = (1, 28, 28)
-NO_RULE = {"Upsampled", "Attention"}  # transposed convolution; a token beside those of the image
+NO_RULE = {"Upsampled", "Attention"}  # transposed convolution; a class token
 
 
 def experiment(name: str, epochs: int = 1) -> Experiment:
@@ -52,14 +52,14 @@ def experiment(name: str, epochs: int = 1) -> Experiment:
 def test_parameters_and_macs_equal_other_counters(name: str) -> None:
     net = ZOO[name](10, 1).eval()
     made = profile(net, IMAGE)
-    # torchinfo knows no parameters outside of modules where the network has no other
+    # torchinfo does not see the parameters of a network without submodules
     if name != "Functional":
         info = torchinfo.summary(net, input_size=(1, *IMAGE), verbose=0, device="cpu")
         assert made.num_params == info.total_params
     assert made.num_params == sum(p.numel() for p in net.parameters())
     assert made.num_params == sum(layer.params for layer in made.layers)
     counter = FlopCounterMode(display=False)
-    torch.backends.mha.set_fastpath_enabled(False)  # torch counts what attention is made of only
+    torch.backends.mha.set_fastpath_enabled(False)  # the fast path hides operators from the counter
     try:
         with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
             net(torch.rand(1, *IMAGE))
@@ -75,7 +75,7 @@ def test_parameters_and_macs_equal_other_counters(name: str) -> None:
 
 @pytest.mark.parametrize("name", ZOO)
 def test_receptive_fields_equal_the_probe(name: str) -> None:
-    """Nowhere does the probe see more; where the image does not cut it off, it sees the same."""
+    """The probe never finds more, and finds the same where the border does not clip it."""
     net = ZOO[name](10, 1).eval()
     found, made = probe(net, IMAGE), profile(net, IMAGE)
     compared = 0
@@ -93,7 +93,7 @@ def test_receptive_fields_equal_the_probe(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted({*ZOO} - NO_RULE))
-def test_the_scores_see_what_the_probe_shows(name: str) -> None:
+def test_the_receptive_field_of_the_scores_equals_the_probe(name: str) -> None:
     net = nn.Sequential(ZOO[name](10, 1), nn.Identity())
     traced = trace(net, IMAGE)
     propagation = FieldPropagation(traced.image)
@@ -115,7 +115,7 @@ def test_train_check_predict_report(
 ) -> None:
     monkeypatch.setattr(
         "smidgen.report.run_page.sections_of", lambda _: []
-    )  # drawn in a test below
+    )  # plots are drawn in a test below
     outcome = run(experiment(name), RunOptions(out=tmp_path, threads=1, seed=1), dataset=digits)
     assert outcome.folder is not None
     assert outcome.record is not None
@@ -146,9 +146,7 @@ def test_train_check_predict_report(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ZOO)
-def test_it_learns_and_its_report_has_pictures(
-    name: str, digits: "Dataset", tmp_path: Path
-) -> None:
+def test_it_learns_and_its_report_has_plots(name: str, digits: "Dataset", tmp_path: Path) -> None:
     outcome = run(experiment(name, epochs=6), RunOptions(out=tmp_path, threads=1), dataset=digits)
     assert outcome.folder is not None
     assert outcome.record is not None
@@ -158,7 +156,7 @@ def test_it_learns_and_its_report_has_pictures(
     assert ("feature-maps" in drawn) == (name != "Functional")
 
 
-def test_a_layer_that_is_never_called_spoils_no_report(
+def test_a_report_of_a_network_with_an_unused_layer(
     digits: "Dataset", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = tmp_path / "own.py"
@@ -187,7 +185,7 @@ def test_a_layer_that_is_never_called_spoils_no_report(
     assert check(outcome.folder).passed
 
 
-def test_an_average_of_shared_weights_is_that_of_weights_of_their_own() -> None:
+def test_shared_weights_are_averaged_like_separate_ones() -> None:
     from smidgen.training.averaging import EMA
 
     class Pair(nn.Module):

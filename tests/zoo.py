@@ -1,4 +1,4 @@
-"""Networks of many kinds as a person would bring them: `module = "zoo.py:NAME"`."""
+"""Networks of many kinds, as user modules: `module = "zoo.py:NAME"`."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,7 +19,7 @@ def head(features: int, num_classes: int) -> nn.Sequential:
 
 
 class Residual(nn.Module):
-    """Joins that keep the size, and one that halves it."""
+    """Residual blocks that keep the size, and one that halves it."""
 
     def __init__(self, num_classes: int, in_channels: int) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class Residual(nn.Module):
 
 
 class Inception(nn.Module):
-    """Branches of several windows, concatenated."""
+    """Branches with different windows, concatenated."""
 
     def __init__(self, num_classes: int, in_channels: int) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class Inception(nn.Module):
 
 
 class Dense(nn.Module):
-    """Each layer sees all before it."""
+    """Each layer takes the outputs of all layers before it."""
 
     def __init__(self, num_classes: int, in_channels: int) -> None:
         super().__init__()
@@ -107,7 +107,7 @@ def group_norm(num_classes: int, in_channels: int) -> nn.Module:
 
 
 class ConvNext(nn.Module):
-    """Layer norm over channels at the end, large depthwise windows, a bare scale."""
+    """Layer norm over the last dimension, large depthwise windows, a parameter as scale."""
 
     def __init__(self, num_classes: int, in_channels: int) -> None:
         super().__init__()
@@ -128,7 +128,7 @@ class ConvNext(nn.Module):
 
 
 class SqueezeExcite(nn.Module):
-    """Weighs each channel by what the whole map says of it."""
+    """Scales each channel by a weight computed from the whole map."""
 
     def __init__(self, num_classes: int, in_channels: int) -> None:
         super().__init__()
@@ -145,7 +145,7 @@ class SqueezeExcite(nn.Module):
 
 
 class Attention(nn.Module):
-    """Patches, bare positions, a bare class token, torch's own attention."""
+    """Patches, a class token and position embeddings as parameters, nn.MultiheadAttention."""
 
     def __init__(self, num_classes: int, in_channels: int) -> None:
         super().__init__()
@@ -166,7 +166,7 @@ class Attention(nn.Module):
 
 
 class FusedAttention(nn.Module):
-    """The function for attention, with its own projections."""
+    """scaled_dot_product_attention with a projection of its input."""
 
     def __init__(self, num_classes: int, in_channels: int) -> None:
         super().__init__()
@@ -183,7 +183,7 @@ class FusedAttention(nn.Module):
 
 
 class Functional(nn.Module):
-    """No parts at all: parameters and functions of them."""
+    """No submodules: parameters, and functions of them."""
 
     def __init__(self, num_classes: int, in_channels: int) -> None:
         super().__init__()
@@ -199,24 +199,24 @@ class Functional(nn.Module):
 
 
 class Shared(nn.Module):
-    """One block that is called three times and goes by two names; one that only lends weights."""
+    """A block called three times under two names, and a module used only for its weight."""
 
     def __init__(self, num_classes: int, in_channels: int) -> None:
         super().__init__()
-        self.lends = nn.Conv2d(in_channels, 8, 3, bias=False)
+        self.weight_only = nn.Conv2d(in_channels, 8, 3, bias=False)
         self.stem = block(in_channels, 8, stride=2)
         self.again = block(8, 8, padding=1)
         self.same = self.again
         self.head = head(8, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        edges = F.conv2d(x, self.lends.weight, stride=2)
+        edges = F.conv2d(x, self.weight_only.weight, stride=2)
         scores: Tensor = self.head(self.same(self.again(self.again(self.stem(x) + edges))))
         return scores
 
 
 class Upsampled(nn.Module):
-    """Down and up again: what has no rule is measured."""
+    """Strided and transposed convolutions and bilinear upsampling, which have no rule."""
 
     def __init__(self, num_classes: int, in_channels: int) -> None:
         super().__init__()

@@ -17,7 +17,7 @@ def num_params(network: nn.Module) -> int:
 
 
 @pytest.mark.parametrize(
-    ("chain", "params"),  # counted by hand
+    ("chain", "params"),  # counted outside smidgen
     [
         ("8 8 M 12 12 12 12 G", 5_658),
         ("6 8 M 10 10 10 10 G", 4_124),
@@ -172,7 +172,7 @@ def test_an_empty_chain_is_refused() -> None:
 
 @dataclass
 class Drawn:
-    """A valid chain, with the channels and the size that each token has as output."""
+    """A valid chain, with the output shape of each of its steps."""
 
     tokens: list[str]
     outputs: list[tuple[int, int, int]]
@@ -184,7 +184,7 @@ class Drawn:
 
 @st.composite
 def chains(draw: st.DrawFn) -> Drawn:
-    """Tokens that fit the output of the one before, since each is drawn from what does."""
+    """Chains in which each token is drawn from those that fit the output of the one before."""
     drawn = Drawn([], [])
     channels, height, width = IMAGE
     for _ in range(draw(st.integers(1, 6))):

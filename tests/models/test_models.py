@@ -12,7 +12,7 @@ IMAGE = (1, 28, 28)
 
 
 @pytest.mark.parametrize("net", REFERENCE)
-def test_every_reference_net_gives_ten_scores_and_learns(net: str) -> None:
+def test_every_reference_network_returns_ten_scores_with_gradients(net: str) -> None:
     network = build(Model(net=net), IMAGE, 10)
     scores = network(torch.rand(4, *IMAGE))
     assert scores.shape == (4, 10)
@@ -35,17 +35,17 @@ def test_dropout_can_be_set() -> None:
 def test_flatten_18k_can_leave_out_its_last_relu() -> None:
     torch.manual_seed(0)
     published = build(Model(net="flatten-18k"), IMAGE, 10).eval()
-    mended = build(Model(net="flatten-18k", args={"relu_scores": False}), IMAGE, 10).eval()
-    mended.load_state_dict(published.state_dict())
+    without_relu = build(Model(net="flatten-18k", args={"relu_scores": False}), IMAGE, 10).eval()
+    without_relu.load_state_dict(published.state_dict())
     x = torch.rand(8, *IMAGE)
     cut = published(x)
-    scores = mended(x)
-    # Cut-off scores are all 0, so they share the lowest log-probability.
+    scores = without_relu(x)
+    # The ReLU sets negative scores to 0, so they share the lowest log-probability.
     assert (cut == cut.amin(1, keepdim=True)).sum() > 8
     assert (scores == scores.amin(1, keepdim=True)).sum() == 8
 
 
-def test_what_cannot_be_built_is_said() -> None:
+def test_an_unknown_net_or_argument_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"model.net is 'lenet'; available are gap-6k, sq"):
         build(Model(net="lenet"), IMAGE, 10)
     with pytest.raises(ConfigError, match=r"model.args does not fit gap-6k: .*'width'"):

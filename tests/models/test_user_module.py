@@ -1,9 +1,7 @@
-import os
 import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -51,7 +49,7 @@ Write = Callable[..., Path]
 
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
-    def write(text: str, name: str = "own/my_model.py") -> Path:
+    def write(text: str, name: str = "user/my_model.py") -> Path:
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(textwrap.dedent(text))
@@ -70,7 +68,7 @@ def shapes(network: nn.Module) -> list[tuple[int, ...]]:
 
 def experiment(module: str, **args: Argument) -> Experiment:
     return Experiment(
-        name="own",
+        name="user",
         model=Model(module=module, args=args),
         data=Data(name="digits"),
         train=Train(epochs=1, batch_size=64, optimizer=Optimizer(name="adam", lr=0.01)),
@@ -92,10 +90,10 @@ def trained(write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ca
     return train
 
 
-# -------------------------------------------------------------------------------- what is built
+# -------------------------------------------------------------------------------- building
 
 
-def test_a_class_or_a_function_gets_what_it_asks_for(write: Write) -> None:
+def test_a_class_or_a_function_gets_the_arguments_that_it_has_parameters_for(write: Write) -> None:
     path = write(NET)
     assert shapes(built(f"{path}:Net")) == [(4, 3, 3, 3), (7, 4)]
     assert shapes(built(f"{path}:Net", width=6)) == [(6, 3, 3, 3), (7, 6)]
@@ -115,15 +113,15 @@ def test_a_package_needs_no_file(write: Write, monkeypatch: pytest.MonkeyPatch) 
             sys.modules.pop(name, None)
 
 
-def test_what_torch_has_can_be_named() -> None:
+def test_a_class_of_torch_can_be_named() -> None:
     assert isinstance(built("torch.nn:Linear", in_features=10, out_features=7), nn.Linear)
 
 
-def test_the_file_is_looked_for_beside_the_experiments(write: Write, tmp_path: Path) -> None:
+def test_a_relative_file_is_relative_to_the_experiment(write: Write, tmp_path: Path) -> None:
     write(NET)
     text = """
         [experiment]
-        name = "own"
+        name = "user"
         [model]
         module = "my_model.py:Net"
         args = { width = 3 }
@@ -134,8 +132,8 @@ def test_the_file_is_looked_for_beside_the_experiments(write: Write, tmp_path: P
         batch_size = 32
         optimizer = { name = "sgd", lr = 0.1 }
     """
-    read = read_experiment(write(text, "own/own.toml"))
-    assert read.model.module == f"{tmp_path / 'own' / 'my_model.py'}:Net"
+    read = read_experiment(write(text, "user/user.toml"))
+    assert read.model.module == f"{tmp_path / 'user' / 'my_model.py'}:Net"
     network, found = prepare_network(read, open_dataset(read.data).info)
     assert shapes(network) == [(3, 1, 3, 3), (10, 3)]
     assert found.num_params == 30 + 40
@@ -150,68 +148,17 @@ def test_the_same_seed_gives_the_same_weights(write: Write) -> None:
     assert torch.equal(*weights)
 
 
-# --------------------------------------------------------------------- what stands beside the file
+# --------------------------------------------------------------------- the copy in the run folder
 
 
-def test_files_beside_it_can_be_imported(write: Write) -> None:
-    path = write("import parts\nfrom blocks.wide import WIDTH\n\ndef Net():\n"
-                 "    from late import flat\n    return flat(parts.nn, WIDTH)\n")  # fmt: skip
-    write("from torch import nn", "own/parts.py")
-    write("from .deep import *\nWIDTH = TWICE", "own/blocks/wide.py")
-    write("TWICE = 8", "own/blocks/deep.py")
-    write("", "own/blocks/__init__.py")
-    write("def flat(nn, width): return nn.Linear(1, width)", "own/late.py")
-    before = dict(sys.modules)
-    assert shapes(built(f"{path}:Net")) == [(8, 1)]
-    left = {name for name in set(sys.modules) - set(before) if "torch" not in name}
-    assert left <= {"smidgen_user_my_model"}
-    assert str(path.parent) not in sys.path
-    assert not list(path.parent.rglob("__pycache__"))
-    kept = {str(source) for source in source_files(path)}
-    assert kept == {
-        *("my_model.py", "parts.py", "late.py"),
-        *("blocks/__init__.py", "blocks/wide.py", "blocks/deep.py"),
-    }
-
-
-def test_two_folders_may_have_files_of_one_name(write: Write) -> None:
-    text = "from torch import nn\nfrom parts import WIDTH\n\ndef Net(): return nn.Linear(1, WIDTH)"
-    for folder, width in (("one", 2), ("two", 3), ("one", 4)):  # the last, edited
-        path = write(text, f"{folder}/my_model.py")
-        write(f"WIDTH = {width}", f"{folder}/parts.py")
-        assert shapes(built(f"{path}:Net")) == [(width, 1)]
-
-
-def test_what_a_host_has_loaded_stays_loaded(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-    host: Any = type(sys)("parts")
-    host.WIDTH = 100
-    monkeypatch.setitem(sys.modules, "parts", host)
-    path = write(
-        "from torch import nn\nimport parts\n\ndef Net(): return nn.Linear(1, parts.WIDTH)"
-    )
-    write("WIDTH = 5", "own/parts.py")
-    assert shapes(built(f"{path}:Net")) == [(5, 1)]
-    assert sys.modules["parts"] is host
-
-
-def test_sources_read_no_further_than_they_can(write: Write) -> None:
-    path = write("import broken, my_model, torch.nn, gone\nfrom ... import above")
-    write("this is no Python", "own/broken.py")
-    write("", "above.py")
-    assert {str(source) for source in source_files(path)} == {"my_model.py", "broken.py"}
-
-
-# --------------------------------------------------------------------- the copy in the run's folder
-
-
-def test_a_run_keeps_the_code_that_it_was_trained_with(
+def test_a_run_folder_has_a_copy_of_the_code(
     write: Write, trained: Callable[..., Path], tmp_path: Path
 ) -> None:
     path = write(NET.replace("import torch\n", "import torch\nimport parts\n", 1))
-    write("SAME = 1", "own/parts.py")
+    write("SAME = 1", "user/parts.py")
     folder = trained(path, width=3)
-    kept = read_record(folder).experiment.model
-    assert kept.module == f"{folder / 'my_model.py'}:Net"
+    saved = read_record(folder).experiment.model
+    assert saved.module == f"{folder / 'my_model.py'}:Net"
     assert (folder / "parts.py").read_text() == "SAME = 1"
     path.write_text("raise RuntimeError('edited since')")
     (path.parent / "parts.py").unlink()
@@ -235,7 +182,7 @@ def test_a_module_with_lazy_layers_is_trained_and_checked(
     assert check(folder).passed
 
 
-def test_an_edited_copy_is_found_out(write: Write, trained: Callable[..., Path]) -> None:
+def test_check_finds_an_edited_copy(write: Write, trained: Callable[..., Path]) -> None:
     folder = trained(write(NET))
     copy = folder / "my_model.py"
     copy.write_text(copy.read_text().replace("torch.relu", "torch.tanh"))
@@ -258,9 +205,7 @@ def test_a_package_is_not_copied(
 def test_reading_and_reporting_run_no_code(
     write: Write, trained: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        "smidgen.report.run_page.sections_of", lambda _: []
-    )  # pictures take seconds
+    monkeypatch.setattr("smidgen.report.run_page.sections_of", lambda _: [])  # plots take seconds
     path = write(NET)
     folder = trained(path)
     trap = "import pathlib\npathlib.Path(__file__).with_name('ran').touch()\n"
@@ -278,24 +223,19 @@ def test_reading_and_reporting_run_no_code(
     assert not (path.parent / "ran").exists()
 
 
-# --------------------------------------------------------------------------------------- mistakes
+# --------------------------------------------------------------------------------------- errors
 
 
 @pytest.mark.parametrize(
     ("reference", "message"),
     [
-        ("Net", r"model.module is 'Net'; write FILE.py:NAME or PACKAGE.MODULE:NAME"),
-        ("own.py:", r"write FILE.py:NAME"),
-        (":Net", r"write FILE.py:NAME"),
-        ("none.py:Net", r"there is no file none.py"),
-        ("no_such_package:Net", r"no package or module no_such_package to import[.].*PYTHONPATH"),
-        ("torch.no_such_part:Net", r"no package or module torch.no_such_part to import"),
+        ("none.py:Net", r"model.module: there is no file none.py"),
         ("torch.nn:NoNet", r"torch.nn has no NoNet"),
         ("torch:__version__", r"torch:__version__ is not a class or function"),
         ("torch.nn:Linear", r"model.args does not fit torch.nn:Linear\(in_features.*: missing"),
     ],
 )
-def test_what_is_not_there_is_said(reference: str, message: str) -> None:
+def test_a_reference_or_arguments_that_do_not_fit(reference: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         built(reference)
 
@@ -310,7 +250,7 @@ def test_what_is_not_there_is_said(reference: str, message: str) -> None:
         ("strict", {}, r"does not fit .*:strict\(num_classes, depth\): missing .* 'depth'"),
     ],
 )
-def test_a_name_or_an_argument_that_does_not_fit(
+def test_a_name_or_an_argument_of_a_file_that_does_not_fit(
     write: Write, name: str, args: dict[str, Argument], message: str
 ) -> None:
     path = write(NET + "\ndef strict(num_classes, depth): ...\nWIDTH = 3\nready = nn.ReLU()\n")
@@ -326,42 +266,19 @@ def test_a_name_or_an_argument_that_does_not_fit(
             "import torch\ndef Net(): return torch.nn.ReLU",
             r"returns a type; it must return an nn.M",
         ),
-        ("x = 1\ny = {}['key']", r"fails: my_model.py, line 2: KeyError: 'key'$"),
-        ("def Net():\n    x = 1\n    return x.y", r"fails: my_model.py, line 3: AttributeError"),
         (
             "import torch\ndef Net():\n    return torch.nn.Conv2d(3, 4, 3, groups=2)",
             r"fails: my_model.py, line 3: ValueError: in_channels must be divisible by groups",
         ),
-        ("import parts", r"fails: parts.py, line 2: ZeroDivisionError"),
-        ("import no_such_part", r"fails: my_model.py, line 1: ModuleNotFoundError: No module n"),
-        ("def Net(:", r"fails: SyntaxError: invalid syntax \(my_model.py, line 1\)"),
-        ("import sys\nsys.exit(3)", r"fails: my_model.py, line 2: SystemExit: 3"),
-        (
-            "import argparse\nargparse.ArgumentParser().parse_args(['3'])",
-            r"fails: .*: SystemExit: 2",
-        ),
+        ("{}['key']", r"^model.module: .*my_model.py fails: my_model.py, line 1: KeyError: 'key'$"),
     ],
 )
-def test_code_that_fails_is_told_by_its_line(write: Write, text: str, message: str) -> None:
+def test_a_factory_that_fails_or_returns_something_else(
+    write: Write, text: str, message: str
+) -> None:
     path = write(text)
-    write("\n1 / 0", "own/parts.py")
     with pytest.raises(ModelError, match=message):
         built(f"{path}:Net")
-    assert str(path.parent) not in sys.path
-
-
-def test_a_package_that_fails_is_told_by_its_line(
-    write: Write, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write(NET, "place/bad_nets/small.py")
-    path = write("\nimport needs_something_else", "place/bad_nets/__init__.py")
-    monkeypatch.syspath_prepend(path.parents[1])
-    with pytest.raises(ModelError, match=r"__init__.py, line 2: .*needs_something_else"):
-        built("bad_nets.small:Net")
-    path.write_text("\n\n{}['key']")
-    os.utime(path, (1, 1))
-    with pytest.raises(ModelError, match=r"fails: __init__.py, line 3: KeyError"):
-        built("bad_nets.small:Net")
 
 
 @pytest.mark.parametrize(
@@ -398,9 +315,7 @@ def test_a_package_that_fails_is_told_by_its_line(
         ),
     ],
 )
-def test_a_network_that_does_not_fit_the_data_says_both(
-    write: Write, text: str, message: str
-) -> None:
+def test_a_network_that_does_not_fit_the_data(write: Write, text: str, message: str) -> None:
     path = write(
         "from torch import nn\n\n"
         "class Two(nn.Module):\n    def forward(self, x): return x, x\n\n"

@@ -1,4 +1,4 @@
-"""Activations: small networks by hand, and all of them against a simulation with real tensors."""
+"""Activation memory: small networks by hand, reference networks against recorded tensors."""
 
 from itertools import pairwise
 
@@ -16,49 +16,49 @@ def bytes_of(net: nn.Module, shape: tuple[int, ...]) -> tuple[int, int]:
     return made.peak_activation_bytes, made.largest_buffer_bytes
 
 
-def test_input_and_output_of_a_convolution_live_at_once() -> None:
+def test_input_and_output_of_a_convolution_are_alive_together() -> None:
     net = nn.Sequential(nn.Conv2d(2, 4, 1), nn.Conv2d(4, 8, 1), nn.Conv2d(8, 1, 1))
     assert bytes_of(net, (2, 5, 5)) == (25 * 4 * (4 + 8), 25 * 4 * 8)
 
 
-def test_a_pointwise_operator_writes_over_its_input() -> None:
+def test_a_pointwise_operator_overwrites_its_input() -> None:
     net = nn.Sequential(nn.Conv2d(2, 4, 1), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout())
     assert bytes_of(net, (2, 5, 5)) == (25 * 4 * 6, 25 * 4 * 4)
 
 
-def test_a_skipped_input_lives_until_it_is_added() -> None:
+def test_the_input_of_a_skip_connection_is_alive_until_it_is_added() -> None:
     net = Function(
         lambda m, x: m.b(torch.relu(m.a(x))) + x, a=nn.Conv2d(2, 6, 1), b=nn.Conv2d(6, 2, 1)
     )
     assert bytes_of(net, (2, 5, 5)) == (25 * 4 * (2 + 6 + 2), 25 * 4 * 6)
 
 
-def test_a_pointwise_operator_whose_input_is_needed_again_takes_room() -> None:
+def test_a_pointwise_operator_does_not_overwrite_an_input_that_is_read_later() -> None:
     net = Function(lambda m, x: m.a(torch.relu(x)) + x, a=nn.Conv2d(2, 2, 1))
     assert bytes_of(net, (2, 5, 5)) == (25 * 4 * 6, 25 * 4 * 2)
 
 
-def test_places_of_a_max_pool_take_nothing_and_views_nothing() -> None:
+def test_indices_of_a_max_pool_and_views_take_no_memory() -> None:
     net = nn.Sequential(nn.MaxPool2d(2), nn.Flatten())
     assert bytes_of(net, (2, 4, 4)) == (4 * (32 + 8), 4 * 32)
 
 
-def test_a_map_added_to_its_mirror_is_not_written_over() -> None:
+def test_a_map_added_to_its_transpose_is_not_overwritten() -> None:
     net = Function(lambda m, x: x + x.transpose(2, 3))
     assert bytes_of(net, (1, 4, 4)) == (4 * 32, 4 * 16)
 
 
-def test_nothing_but_the_image() -> None:
+def test_a_network_without_operators_has_the_image() -> None:
     assert bytes_of(nn.Identity(), (1, 4, 4)) == (64, 64)
 
 
-def test_double_precision_takes_double() -> None:
+def test_double_precision_takes_twice_the_memory() -> None:
     net = Function(lambda m, x: x.double())
     assert bytes_of(net, (1, 4, 4)) == (64 + 128, 128)
 
 
 def sequence_peak(net: nn.Module, shape: tuple[int, ...]) -> int:
-    """For plain chains: the image or last map with the next one, but for what writes in place."""
+    """The largest sum of two successive maps; for chains of layers only."""
     in_place = (nn.ReLU, nn.BatchNorm2d, nn.Dropout, nn.Dropout2d)
     sizes: list[int] = [torch.Size(shape).numel()]
 
@@ -81,6 +81,6 @@ def test_reference_networks_equal_the_sum_of_neighbours(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NETS)
-def test_bounds(name: str) -> None:
+def test_the_largest_buffer_is_between_the_image_and_the_peak(name: str) -> None:
     peak, largest = bytes_of(NETS[name](), SHAPE)
     assert 4 * 2 * 24 * 20 <= largest <= peak

@@ -1,4 +1,4 @@
-"""The probe that measures what no rule gives, against fields that are known."""
+"""The probe for layers without a rule, against known receptive fields."""
 
 from collections.abc import Callable
 from typing import Any
@@ -32,7 +32,7 @@ def test_known_fields(layers: list[nn.Module], expected: list[tuple[int, int]]) 
 
 
 @pytest.mark.parametrize("name", ["stack", "residual", "concat", "depthwise", "uneven"])
-def test_the_rules_say_the_same_where_the_image_is_large_enough(name: str) -> None:
+def test_probe_and_rules_agree_where_the_border_is_far_enough(name: str) -> None:
     net = NETS[name]()
     found = probe(net, SHAPE)
     for layer in profile(net, SHAPE).layers:
@@ -40,29 +40,29 @@ def test_the_rules_say_the_same_where_the_image_is_large_enough(name: str) -> No
         assert found[layer.path] == layer.rf_out
 
 
-def test_a_field_is_cut_off_at_the_border() -> None:
+def test_the_border_clips_a_field() -> None:
     net = nn.Sequential(nn.Conv2d(1, 1, 9, padding=4), nn.Conv2d(1, 1, 9, padding=4))
     assert probe(net, (1, 12, 30)) == {"0": (9, 9), "1": (12, 17)}
 
 
-def test_what_sees_nothing_or_gives_no_tensor_is_left_out() -> None:
+def test_modules_without_image_or_tensor_output_are_left_out() -> None:
     net = Function(
-        lambda m, x: m.seen(m.named(x)["x"] + m.two(x)[0] + m.blind(torch.ones_like(x))),
+        lambda m, x: m.after(m.named(x)["x"] + m.two(x)[0] + m.constant(torch.ones_like(x))),
         named=Function(lambda m, x: {"x": x}),
         two=Function(lambda m, x: (m.inner(x), x.amax()), inner=nn.Conv2d(1, 1, 5, padding=2)),
-        blind=nn.Conv2d(1, 1, 3, padding=1),
-        seen=nn.Conv2d(1, 1, 3),
+        constant=nn.Conv2d(1, 1, 3, padding=1),
+        after=nn.Conv2d(1, 1, 3),
         unused=nn.Conv2d(1, 1, 3),
     )
-    assert probe(net, (1, 9, 9)) == {"two.inner": (5, 5), "seen": (7, 7)}
+    assert probe(net, (1, 9, 9)) == {"two.inner": (5, 5), "after": (7, 7)}
 
 
-def test_a_module_that_is_called_twice_counts_as_of_its_last_call() -> None:
+def test_the_last_call_of_a_module_counts() -> None:
     conv = nn.Conv2d(1, 1, 3)
     assert probe(nn.Sequential(conv, nn.ReLU(), conv), SIDES) == {"0": (5, 5), "1": (3, 3)}
 
 
-def test_channels_may_stand_anywhere() -> None:
+def test_channels_can_be_any_dimension() -> None:
     net = nn.Sequential(
         nn.Conv2d(1, 4, (3, 5)),
         Function(lambda m, x: m.norm(x.permute(0, 2, 3, 1)), norm=nn.LayerNorm(4)),
@@ -72,7 +72,7 @@ def test_channels_may_stand_anywhere() -> None:
     assert found == {"0": (3, 5), "1.norm": (3, 5), "2.attend": (3, 5)}
 
 
-def test_attention_gives_its_output_first() -> None:
+def test_a_module_that_returns_a_tuple() -> None:
     net = Function(
         lambda m, x: m.attend(*[m.conv(x).flatten(2).transpose(1, 2)] * 3),
         conv=nn.Conv2d(1, 4, 4, stride=4),
@@ -80,11 +80,11 @@ def test_attention_gives_its_output_first() -> None:
     )
     found = probe(Function(lambda m, x: m.net(x)[0], net=net), (1, 16, 24))
     assert found["net.conv"] == (4, 4)
-    # its last projection is a part whose function is called, not the part itself
+    # torch calls the function of its last projection, not the module
     assert set(found) == {"net.conv"}
 
 
-def test_nothing_of_the_network_changes() -> None:
+def test_the_network_is_left_unchanged() -> None:
     class Counts(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -132,7 +132,7 @@ def raises(kind: type[Exception]) -> Callable[[Any, Tensor], Tensor]:
 @pytest.mark.parametrize(
     "function", [single, refuses_nan, raises(ValueError), raises(KeyError), raises(RuntimeError)]
 )
-def test_a_network_that_fails_under_the_probe_has_a_profile_without(
+def test_a_network_that_fails_under_the_probe_is_profiled_without_it(
     function: Callable[[Any, Tensor], Tensor],
 ) -> None:
     net = nn.Sequential(
@@ -164,8 +164,8 @@ def test_measured_rows_are_marked_and_one_note_says_so() -> None:
     made = profile(upsampled(), (1, 28, 28))
     fields = {layer.path: (layer.rf_out, layer.rf_probed) for layer in made.layers}
     assert fields["0"] == fields["1"] == ((3, 3), False)
-    assert fields["2"] == ((3, 3), True)  # nearest: each of four pixels repeats one
-    assert fields["3"] == ((5, 5), True)  # three pixels are two of the map before: 3 + 2
+    assert fields["2"] == ((3, 3), True)  # nearest: four pixels repeat one
+    assert fields["3"] == ((5, 5), True)  # three pixels repeat two of the map before: 3 + 2
     assert fields["6"][1]
     assert all(side > 20 for side in fields["6"][0] or ())
     assert made.notes[-1] == PROBED
@@ -178,7 +178,7 @@ def test_measured_rows_are_marked_and_one_note_says_so() -> None:
     assert not any("3*" in line for line in text.splitlines() if "Conv2d-1" in line)
 
 
-def test_a_large_image_is_probed_a_few_lines_at_a_time() -> None:
+def test_a_large_image_is_probed_in_batches() -> None:
     batches: list[int] = []
 
     class Watch(nn.Module):

@@ -1,4 +1,4 @@
-"""The rows, parameters and multiply-adds, against published tables and other counters."""
+"""Layer table, parameters and MACs, against published tables and other counters."""
 
 import csv
 import warnings
@@ -30,7 +30,7 @@ def read_tsv(name: str) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("name", REFERENCE)
-def test_rows_are_the_published_ones(name: str) -> None:
+def test_rows_equal_the_published_table(name: str) -> None:
     made = profile(REFERENCE[name](), MNIST)
     rows = [
         [layer.name, ",".join(map(str, (-1, *layer.output_shape))), str(layer.params)]
@@ -40,7 +40,7 @@ def test_rows_are_the_published_ones(name: str) -> None:
     assert made.notes == ()
 
 
-def test_receptive_field_is_the_published_one_but_for_its_slip() -> None:
+def test_receptive_fields_equal_the_published_ones_except_for_an_error() -> None:
     rows: list[list[str]] = []
     for layer in profile(REFERENCE["gap-11k"](), MNIST).layers:
         if layer.window is not None:
@@ -58,7 +58,7 @@ def test_receptive_field_is_the_published_one_but_for_its_slip() -> None:
             rows.append([*first, *sizes[1:], *rest])
     published = read_tsv("e_receptive_field")
     assert (published[7][8], published[8][7]) == ("20", "20")
-    published[7][8] = published[8][7] = "22"  # 18 + 2 * 2; the page slipped, and its 32 is right
+    published[7][8] = published[8][7] = "22"  # 18 + 2 * 2; a mistake on the page, whose 32 is right
     assert rows == published
 
 
@@ -77,7 +77,7 @@ def test_counts_equal_other_counters(name: str) -> None:
         torch.backends.mha.set_fastpath_enabled(True)
     inside = sum(row.macs for row in made.layers if row.operation == "attention")
     assert made.macs - inside == counter.get_total_flops() / 2
-    assert (inside > 0) == (name == "attention")  # torch's counter leaves this operator out
+    assert (inside > 0) == (name == "attention")  # which torch's counter leaves out
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -153,7 +153,7 @@ def test_tied_weights_count_once() -> None:
     assert [row.params for row in made.layers] == [36, 0]
 
 
-def test_what_is_never_used_is_counted_and_named() -> None:
+def test_unused_parameters_are_counted_and_named() -> None:
     net = Function(lambda m, x: m.used(x), used=nn.Conv2d(2, 2, 1), spare=nn.Linear(9, 10))
     made = profile(net, SHAPE)
     assert made.num_params == 6 + 100
@@ -168,7 +168,7 @@ def test_frozen_parameters_are_not_trainable() -> None:
     assert made.weight_bytes == 4 * (6 + 4 + 4) + 8  # running statistics, and the batch counter
 
 
-def test_everything_stays_as_it_was() -> None:
+def test_the_network_and_the_random_state_are_left_unchanged() -> None:
     class Counting(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -194,13 +194,13 @@ def test_everything_stays_as_it_was() -> None:
     assert not net.norm._forward_pre_hooks
 
 
-def test_the_same_in_inference_mode() -> None:
+def test_inference_mode_inside_forward_changes_nothing() -> None:
     inner = NETS["linear"]().eval()
     net = Function(lambda m, x: torch.inference_mode()(m.inner)(x), inner=inner)
     assert profile(net, SHAPE).macs == profile(inner, SHAPE).macs
 
 
-def test_an_operator_that_multiplies_unknown_is_refused() -> None:
+def test_an_operator_with_unknown_macs_is_refused() -> None:
     with pytest.raises(ModelError, match="multiply-adds of mkldnn_rnn_layer"):
         profile(Function(lambda m, x: m.lstm(x)[0], lstm=nn.LSTM(4, 4, batch_first=True)), (5, 4))
 
@@ -241,7 +241,7 @@ def test_lazy_layers_are_initialized_by_the_input_shape() -> None:
     assert made == profile(eager, SHAPE)
 
 
-def test_lazy_initialization_repeats_and_leaves_all_else_as_it_was() -> None:
+def test_lazy_initialization_repeats_and_changes_nothing_else() -> None:
     found = []
     for _ in range(2):
         net = lazy()
@@ -276,7 +276,7 @@ def test_a_lazy_network_that_fails_says_why() -> None:
         profile(net, SHAPE)
 
 
-def test_the_documented_figures_are_the_computed_ones() -> None:
+def test_the_documented_numbers_equal_the_profile() -> None:
     page = (Path(__file__).parents[2] / "docs" / "definitions.md").read_text(encoding="utf-8")
     for name, build in REFERENCE.items():
         made = profile(build(), MNIST)

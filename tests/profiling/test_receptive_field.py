@@ -49,7 +49,7 @@ def assert_equals_probe(net: nn.Module, shape: tuple[int, ...], dilated: bool = 
     for axis, span in enumerate(output_spans(net, shape)):
         seen = depends_on(net, shape, axis)
         if seen.ndim == 4:  # one channel alone may see less, and a column in padding nothing
-            seen = seen.any(1).any(2 - axis)  # (lines, places along the axis)
+            seen = seen.any(1).any(2 - axis)  # (lines, outputs along the axis)
             ends = [t.expand(span.shape)[0, 0].amax(1 - axis) for t in (span.first, span.last)]
         else:
             seen = seen.flatten(1).any(1)[:, None]
@@ -98,7 +98,7 @@ def test_random_stacks_equal_the_probe(net: nn.Sequential) -> None:
     assert assert_equals_probe(net, (1, 40, 41), dilated=True) >= 2
 
 
-def test_pairs_in_the_rows() -> None:
+def test_rows_have_vertical_and_horizontal_fields() -> None:
     [row, pool] = profile(NETS["uneven"](), SHAPE).layers
     assert (row.rf_in, row.rf_out, row.jump_in, row.jump_out) == ((1, 1), (5, 1), (1, 1), (2, 1))
     assert (pool.rf_out, pool.jump_out) == ((5, 3), (2, 3))
@@ -114,7 +114,9 @@ def test_pairs_in_the_rows() -> None:
         (lambda m, x: x.reshape(1, 2, 6, 4, 20), "view", None),  # takes one image only
     ],
 )
-def test_what_is_not_known_is_named_and_measured(function: Any, word: str, measured: Any) -> None:
+def test_an_operator_without_a_rule_is_named_and_probed(
+    function: Any, word: str, measured: Any
+) -> None:
     net = nn.Sequential(Function(function, norm=nn.BatchNorm2d(2)), nn.ReLU())
     made = profile(net, SHAPE)
     assert made.layers[-1].rf_out == measured
@@ -124,7 +126,7 @@ def test_what_is_not_known_is_named_and_measured(function: Any, word: str, measu
     assert (measured is not None) == any("by a probe" in note for note in made.notes)
 
 
-def test_a_tensor_written_in_parts_is_not_known() -> None:
+def test_a_tensor_written_in_pieces_is_unknown() -> None:
     def forward(m: Any, x: Tensor) -> Tensor:
         out = torch.zeros_like(x)
         out[:, :1] = x[:, 1:]
@@ -135,7 +137,7 @@ def test_a_tensor_written_in_parts_is_not_known() -> None:
     assert "written in place by copy" in made.notes[0]
 
 
-def test_no_image_no_field() -> None:
+def test_inputs_other_than_images_have_no_field() -> None:
     made = profile(nn.Linear(12, 3), (12,))
     assert made.layers[0].rf_out is None
     assert "(channels, height, width)" in made.notes[0]
