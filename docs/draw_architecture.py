@@ -2,7 +2,7 @@
 
     python docs/draw_architecture.py
 
-The order of the rooms is that of the layers in pyproject.toml, the text beside each is the first
+The order of the rooms is that of the layers in pyproject.toml, the text next to each is the first
 line of its docstring, and an arrow goes from a room to one that it imports. Arrows that follow from
 others are left out: if `a` imports `b` and `b` imports `c`, the arrow from `a` to `c` is not drawn.
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 import grimp
 
 ROOT = Path(__file__).parents[1]
-PICTURE = ROOT / "docs" / "architecture.svg"
+DIAGRAM = ROOT / "docs" / "architecture.svg"
 NOT_ROOMS = {"__main__", "_version", "errors"}
 """An entry point, a constant, and exceptions that every room imports."""
 
@@ -72,7 +72,7 @@ def purpose(room: str) -> str:
 
 
 def drawing() -> str:
-    """The picture as SVG."""
+    """Return the diagram as SVG."""
     rooms = rooms_in_order()
     middle = {room: 20 + ROW * place + BOX_HEIGHT // 2 for place, room in enumerate(rooms)}
     height = 20 + ROW * len(rooms)
@@ -106,4 +106,4 @@ def drawing() -> str:
 
 
 if __name__ == "__main__":
-    PICTURE.write_text(drawing(), encoding="utf-8")
+    DIAGRAM.write_text(drawing(), encoding="utf-8")

@@ -1,13 +1,13 @@
-"""What a run survives, tried by force; each trial is a process of its own.
+"""Interrupt and damage runs in many ways; each trial is a separate process.
 
     python tests/robustness.py kill --trials 100   SIGKILL at random moments, a third inside a save
     python tests/robustness.py ends                SIGKILL at every write, fsync, rename of a run
     python tests/robustness.py faults              no space, I/O error, read-only, at every write
     python tests/robustness.py sizes               file size limits
-    python tests/robustness.py damage              files cut at many lengths, and flipped bits
+    python tests/robustness.py damage              files truncated at many lengths, and flipped bits
     python tests/robustness.py repeat              one seed in fresh processes
 
-Each prints a line of JSON with what it counted; its status is 1 where something did not hold.
+Each prints its counts as a line of JSON, and exits with 1 if an expectation failed.
 """
 
 import argparse
@@ -66,11 +66,11 @@ EXPERIMENT = Experiment(
 )
 FILES = (WEIGHTS, METRICS, RECORD, DIAGNOSTICS, "experiment.toml")
 SHORT = replace(EXPERIMENT, train=replace(EXPERIMENT.train, epochs=2, batch_size=512))  # 6 steps
-CALLS = ("open", "write", "fsync", "replace", "rename")  # what changes a disk
+CALLS = ("open", "write", "fsync", "replace", "rename")  # calls that change a disk
 
 
-class Place:
-    """A folder of runs, and what is started in it."""
+class Workspace:
+    """A folder of runs, and the commands that are run in it."""
 
     def __init__(self, folder: Path, experiment: Experiment) -> None:
         self.out = folder / "runs"
@@ -82,32 +82,32 @@ class Place:
         return self.out / "robust" / "seed-0"
 
     def start(self) -> int:
-        """The command's exit status: a run's first start, or its next one."""
+        """Start the run, or resume it; return the exit status."""
         common = ["--quiet", "--threads", "1", "--checkpoint-seconds", "0"]
         first = ["train", str(self.toml), "--out", str(self.out), "--seed", "0"]
         again = ["train", "--resume", str(self.run)]
         return command([*(again if self.run.exists() else first), *common])
 
     def finish(self) -> None:
-        assert status(fork(self.start)) == 0, "the last start must end well"
+        assert status(fork(self.start)) == 0, "the last start must succeed"
 
     def content(self) -> dict[str, bytes]:
         return {name: (self.run / name).read_bytes() for name in FILES}
 
     def names(self) -> set[str]:
-        """All files, below the folder of runs, of whatever name."""
+        """All paths below the folder of runs."""
         return {str(path.relative_to(self.out)) for path in self.out.rglob("*")}
 
 
 @contextlib.contextmanager
-def place(experiment: Experiment) -> Iterator[Place]:
+def workspace(experiment: Experiment) -> Iterator[Workspace]:
     shared = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=shared if shared.is_dir() else None) as folder:
-        yield Place(Path(folder), experiment)
+        yield Workspace(Path(folder), experiment)
 
 
 def fork(work: Callable[[], int]) -> int:
-    """The number of a process that does `work` and ends with what it gives."""
+    """Run `work` in a new process that exits with its result; return the process ID."""
     number = os.fork()
     if number == 0:
         ended = 70
@@ -120,14 +120,14 @@ def fork(work: Callable[[], int]) -> int:
 
 
 def status(number: int) -> int:
-    """As a shell says it: 128 more than a signal's number."""
+    """Wait for the process and return its exit status as a shell does: 128 + signal number."""
     _, ended = os.waitpid(number, 0)
     code = os.waitstatus_to_exitcode(ended)
     return code if code >= 0 else 128 - code
 
 
 def at_call(k: int, then: Callable[[str, Any, tuple[Any, ...]], Any]) -> Callable[[], int]:
-    """Have `then` take the place of the k-th call, from 1, that changes a disk; the count."""
+    """Replace the k-th call (from 1) that changes a disk by `then`; return a counter of calls."""
     calls = 0
 
     def take(name: str) -> None:
@@ -148,7 +148,7 @@ def at_call(k: int, then: Callable[[str, Any, tuple[Any, ...]], Any]) -> Callabl
 
 
 def die(name: str, real: Any, given: tuple[Any, ...]) -> NoReturn:
-    """In the middle of a write, or before anything else."""
+    """Kill this process, in the middle of a write or before any other call."""
     if name == "write":
         real(given[0], given[1][: len(given[1]) // 2])
     os.kill(os.getpid(), signal.SIGKILL)
@@ -164,7 +164,7 @@ def fail(number: int) -> Callable[[str, Any, tuple[Any, ...]], NoReturn]:
     return raised
 
 
-def with_call(here: Place, k: int, then: Callable[..., Any]) -> Callable[[], int]:
+def with_call(here: Workspace, k: int, then: Callable[..., Any]) -> Callable[[], int]:
     def work() -> int:
         at_call(k, then)
         return here.start()
@@ -173,8 +173,8 @@ def with_call(here: Place, k: int, then: Callable[..., Any]) -> Callable[[], int
 
 
 def reference(experiment: Experiment) -> tuple[dict[str, bytes], set[str], int, float]:
-    """The files of a run that nothing disturbs, all names, its calls and its seconds."""
-    with place(experiment) as here:
+    """Return the files of an undisturbed run, all paths, its calls and its seconds."""
+    with workspace(experiment) as here:
         reader, writer = os.pipe()
 
         def counted() -> int:
@@ -194,13 +194,13 @@ def reference(experiment: Experiment) -> tuple[dict[str, bytes], set[str], int, 
 
 
 def kill(trials: int, seed: int) -> dict[str, Any]:
-    """Kill a run one to four times, then let it end: it must be what it would have been."""
+    """Kill a run one to four times and let it finish: it must equal an undisturbed run."""
     content, names, calls, seconds = reference(EXPERIMENT)
     kills = in_save = trials_in_save = wrong = 0
     for trial in range(trials):
         draw = random.Random(f"{seed} {trial}")
         hit = False
-        with place(EXPERIMENT) as here:
+        with workspace(EXPERIMENT) as here:
             for attempt in range(draw.randint(1, 4)):
                 if trial % 2 == 0 if attempt == 0 else draw.random() < 0.5:
                     number = fork(with_call(here, draw.randint(1, calls), die))
@@ -216,23 +216,23 @@ def kill(trials: int, seed: int) -> dict[str, Any]:
             here.finish()
             wrong += here.content() != content or here.names() != names
         trials_in_save += hit
-    held = wrong == 0 and 3 * trials_in_save >= trials
+    passed = wrong == 0 and 3 * trials_in_save >= trials
     return {
         "trials": trials,
         "kills": kills,
         "kills_inside_a_save": in_save,
         "trials_with_one": trials_in_save,
         "differ": wrong,
-        "held": held,
+        "passed": passed,
     }
 
 
 def ends() -> dict[str, Any]:
-    """Kill a run at each of its calls: a checkpoint must load, and the run end as it would have."""
+    """Kill a run at each of its calls: a checkpoint must load, and the run finish as usual."""
     content, names, calls, _ = reference(SHORT)
     wrong = unreadable = 0
     for k in range(1, calls + 1):
-        with place(SHORT) as here:
+        with workspace(SHORT) as here:
             status(fork(with_call(here, k, die)))
             if here.run.exists() and not (here.run / RECORD).exists():
                 try:
@@ -241,44 +241,44 @@ def ends() -> dict[str, Any]:
                     unreadable += 1
             here.finish()
             wrong += here.content() != content or here.names() != names
-    held = wrong == unreadable == 0
-    return {"calls": calls, "unreadable": unreadable, "differ": wrong, "held": held}
+    passed = wrong == unreadable == 0
+    return {"calls": calls, "unreadable": unreadable, "differ": wrong, "passed": passed}
 
 
 def faults() -> dict[str, Any]:
-    """Let each call fail in each way: exit 2, a whole checkpoint, a next start that ends well."""
+    """Let each call fail in each way: exit 2, an intact checkpoint, a next start that succeeds."""
     content, names, calls, _ = reference(SHORT)
     wrong: list[str] = []
     trials = 0
     for number in (errno.ENOSPC, errno.EIO, errno.EROFS):
         for k in range(1, calls + 1):
             trials += 1
-            with place(SHORT) as here:
+            with workspace(SHORT) as here:
                 ended = status(fork(with_call(here, k, fail(number))))
                 wrong += _after_fault(here, ended, content, names, f"{errno.errorcode[number]} {k}")
-    return {"trials": trials, "calls": calls, "wrong": wrong, "held": not wrong}
+    return {"trials": trials, "calls": calls, "wrong": wrong, "passed": not wrong}
 
 
 def sizes(steps: int = 40) -> dict[str, Any]:
-    """Let no file grow beyond a limit, for limits over all sizes of a run's files."""
+    """Limit the size of files, for limits over all sizes of a run's files."""
     content, names, _, _ = reference(SHORT)
-    largest = max(len(part) for part in content.values())
+    largest = max(map(len, content.values()))
     wrong: list[str] = []
     for step in range(steps):
         limit = int(100 * (2 * largest / 100) ** (step / (steps - 1)))
-        with place(SHORT) as here:
+        with workspace(SHORT) as here:
 
-            def limited(limit: int = limit, here: Place = here) -> int:
+            def limited(limit: int = limit, here: Workspace = here) -> int:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
                 return here.start()
 
             ended = status(fork(limited))
             wrong += _after_fault(here, ended, content, names, f"limit {limit}")
-    return {"trials": steps, "wrong": wrong, "held": not wrong}
+    return {"trials": steps, "wrong": wrong, "passed": not wrong}
 
 
 def _after_fault(
-    here: Place, ended: int, content: dict[str, bytes], names: set[str], which: str
+    here: Workspace, ended: int, content: dict[str, bytes], names: set[str], which: str
 ) -> Iterator[str]:
     if ended not in (0, 2):
         yield f"{which}: exit {ended}"
@@ -293,10 +293,10 @@ def _after_fault(
 
 
 def damage(lengths: int, flips: int, seed: int) -> dict[str, Any]:
-    """Cut files, and flip single bits of them: each is found, and an older checkpoint taken."""
+    """Truncate files and flip bits: both must be found, and the previous checkpoint used."""
     draw = random.Random(seed)
-    counts = {"cuts": 0, "flips": 0, "believed": 0}
-    with place(SHORT) as here:
+    counts = {"truncations": 0, "flips": 0, "accepted": 0}
+    with workspace(SHORT) as here:
         assert status(fork(with_call(here, 30, die))) == 128 + signal.SIGKILL
         stopped = here.out.parent / "stopped"
         shutil.copytree(here.run, stopped)
@@ -318,20 +318,20 @@ def damage(lengths: int, flips: int, seed: int) -> dict[str, Any]:
             (here.run / WEIGHTS, weights_are_found),
             (here.run / RECORD, record_is_found),
         ):
-            whole = path.read_bytes()
-            for length in sorted(draw.sample(range(len(whole)), min(lengths, len(whole)))):
-                path.write_bytes(whole[:length])
-                counts["cuts"] += 1
-                counts["believed"] += not is_found()
+            intact = path.read_bytes()
+            for length in sorted(draw.sample(range(len(intact)), min(lengths, len(intact)))):
+                path.write_bytes(intact[:length])
+                counts["truncations"] += 1
+                counts["accepted"] += not is_found()
             for _ in range(flips):
-                bit = draw.randrange(8 * len(whole))
-                spoilt = bytearray(whole)
-                spoilt[bit // 8] ^= 1 << bit % 8
-                path.write_bytes(spoilt)
+                bit = draw.randrange(8 * len(intact))
+                damaged = bytearray(intact)
+                damaged[bit // 8] ^= 1 << bit % 8
+                path.write_bytes(damaged)
                 counts["flips"] += 1
-                counts["believed"] += not is_found()
-            path.write_bytes(whole)
-    return counts | {"held": counts["believed"] == 0}
+                counts["accepted"] += not is_found()
+            path.write_bytes(intact)
+    return counts | {"passed": counts["accepted"] == 0}
 
 
 def _only_previous(folder: Path, copy: Path) -> Path:
@@ -349,19 +349,19 @@ def _raises(work: Callable[[], object]) -> bool:
 
 
 def repeat(trials: int) -> dict[str, Any]:
-    """Train one seed in fresh processes, with one thread and with two: one digest for each."""
+    """Train one seed in fresh processes, with one and two threads: one digest for each number."""
     digests: dict[str, list[str]] = {"1": [], "2": []}
-    with place(EXPERIMENT) as here:
+    with workspace(EXPERIMENT) as here:
         for threads, found in digests.items():
             for trial in range(trials):
                 out = here.out / f"{threads}-{trial}"
-                words = ["train", str(here.toml), "--out", str(out), "--threads", threads]
-                module = [sys.executable, "-m", "smidgen", *words, "--quiet"]
+                arguments = ["train", str(here.toml), "--out", str(out), "--threads", threads]
+                module = [sys.executable, "-m", "smidgen", *arguments, "--quiet"]
                 subprocess.run(module, check=True, stdout=subprocess.DEVNULL)
                 found.append(read_record(out / "robust" / "seed-0").weights_sha256)
     different = {threads: len(set(found)) for threads, found in digests.items()}
-    held = set(different.values()) == {1}
-    return {"processes_each": trials, "digests_by_threads": different, "held": held}
+    passed = set(different.values()) == {1}
+    return {"processes_each": trials, "digests_by_threads": different, "passed": passed}
 
 
 def main() -> int:
@@ -373,11 +373,11 @@ def main() -> int:
     parser.add_argument("--lengths", type=int, default=1000)
     given = parser.parse_args()
     checkpointer.MAX_SHARE = math.inf  # a checkpoint after every step
-    # drawing takes longer than these trainings
+    # plots take longer than these trainings
     setattr(run, "write_report", lambda _, folder: write_atomic(folder / PAGE, "<html>"))  # noqa: B010
     torch.set_num_threads(1)
-    with place(SHORT) as here, contextlib.redirect_stdout(io.StringIO()):
-        here.start()  # so that what is forked finds everything imported
+    with workspace(SHORT) as here, contextlib.redirect_stdout(io.StringIO()):
+        here.start()  # so that forked processes find everything imported
     work: dict[str, Callable[[], dict[str, Any]]] = {
         "kill": lambda: kill(given.trials, given.seed),
         "ends": ends,
@@ -388,7 +388,7 @@ def main() -> int:
     }
     found = work[given.what]()
     print(json.dumps({"what": given.what} | found))
-    return 0 if found["held"] else 1
+    return 0 if found["passed"] else 1
 
 
 if __name__ == "__main__":

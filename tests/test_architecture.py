@@ -1,4 +1,4 @@
-"""docs/architecture.md and its picture describe the code as it is."""
+"""docs/architecture.md and its diagram describe the code as it is."""
 
 import importlib.util
 import re
@@ -24,14 +24,14 @@ script = load_script()
 
 
 @pytest.mark.xfail(strict=False, reason="some imports still go up")
-def test_the_picture_is_the_one_that_the_script_draws_today() -> None:
-    assert script.PICTURE.read_text(encoding="utf-8") == script.drawing(), (
+def test_the_diagram_is_the_one_that_the_script_draws_today() -> None:
+    assert script.DIAGRAM.read_text(encoding="utf-8") == script.drawing(), (
         "run `python docs/draw_architecture.py`"
     )
 
 
 @pytest.mark.xfail(strict=False, reason="modules still move")
-def test_every_entry_of_the_package_is_in_the_picture() -> None:
+def test_every_entry_of_the_package_is_in_the_diagram() -> None:
     entries = {
         path.stem
         for path in (ROOT / "src" / "smidgen").iterdir()

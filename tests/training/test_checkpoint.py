@@ -335,3 +335,11 @@ def test_garbage_with_a_right_digest_is_refused(body: bytes, length: int) -> Non
     is_refused(body)
     is_refused(dressed(body))
     is_refused(dressed(length.to_bytes(8, "little") + body))
+
+
+def test_metadata_that_are_not_text_are_refused() -> None:
+    header = b'{"__metadata__":{"checkpoint":null}}'
+    body = len(header).to_bytes(8, "little") + header
+    head = b"smidgen checkpoint 1 " + hashlib.sha256(body).hexdigest().encode() + b"\n"
+    with pytest.raises(CheckpointError, match="its header is damaged"):
+        decode_checkpoint(head + body)
