@@ -123,11 +123,11 @@ def idx(array: NDArray[Any]) -> bytes:
 
 
 def npz(packing: int) -> bytes:
-    kept: dict[str, NDArray[Any]]
-    kept = {"x_train": np.zeros((4, 3, 3), np.uint8), "y_train": np.arange(4)}
-    kept |= {"x_test": np.zeros((2, 3, 3), np.uint8), "y_test": np.arange(2)}
+    arrays: dict[str, NDArray[Any]]
+    arrays = {"x_train": np.zeros((4, 3, 3), np.uint8), "y_train": np.arange(4)}
+    arrays |= {"x_test": np.zeros((2, 3, 3), np.uint8), "y_test": np.arange(2)}
     members = []
-    for name, array in kept.items():
+    for name, array in arrays.items():
         np.save(stream := io.BytesIO(), array)
         members.append((f"{name}.npy", stream.getvalue()))
     return zipped(members, packing)

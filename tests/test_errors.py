@@ -10,7 +10,7 @@ def tree(kind: type[BaseException]) -> list[type[BaseException]]:
     return [kind, *(found for child in here for found in tree(child))]
 
 
-def test_the_tree_is_as_it_is_drawn() -> None:
+def test_the_tree_of_errors_is_as_drawn() -> None:
     _, *drawings, _ = (errors.__doc__ or "").split("\n\n")
     drawn = re.findall(r"^[ │├└─]*(\w+)", "\n".join(drawings), re.MULTILINE)
     trees = [*tree(SmidgenError), *tree(KeyboardInterrupt)]
@@ -19,7 +19,7 @@ def test_the_tree_is_as_it_is_drawn() -> None:
     assert {*defined, KeyboardInterrupt} == set(trees) | {Path}
 
 
-def test_an_interruption_is_no_error_that_somebody_catches() -> None:
+def test_an_interruption_is_not_caught_as_an_exception() -> None:
     stop = Interrupted(15, Path("runs/tiny"))
     assert not isinstance(stop, Exception)
     assert (stop.signal, stop.folder) == (15, Path("runs/tiny"))

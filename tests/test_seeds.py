@@ -35,13 +35,13 @@ def test_numbers_and_strings_are_not_mistaken_for_each_other() -> None:
     assert len({derive_seed(0, *purpose) for purpose in near}) == len(near)
 
 
-def test_derived_seeds_stay_what_they_are() -> None:
-    # Another figure would be another run for every seed on record.
+def test_derived_seeds_never_change() -> None:
+    # Other numbers would change the run of every recorded seed.
     assert derive_seed(0) == 5254295370254170289
     assert derive_seed(3, "order", 1) == 8763829436781372624
 
 
-def test_a_generator_of_its_own_leaves_the_others_alone() -> None:
+def test_a_generator_does_not_change_the_global_ones() -> None:
     before = torch.get_rng_state()
     one, again, other = (generator(0, name) for name in ("order", "order", "augment"))
     drawn = torch.rand(3, generator=one)
@@ -61,7 +61,7 @@ def draw() -> list[float]:
     ]
 
 
-def test_seeding_seeds_them_all() -> None:
+def test_seeding_reaches_all_global_generators() -> None:
     seed_all(2**63 - 1, "train")
     first = draw()
     seed_all(2**63 - 1, "train")
@@ -80,7 +80,7 @@ def test_seeding_seeds_them_all() -> None:
         lambda: (random.random(), np.random.bytes(7), torch.rand(1000)),
     ],
 )
-def test_a_state_that_is_set_goes_on_as_it_would_have(before: Callable[[], object]) -> None:
+def test_a_restored_state_continues_the_sequence(before: Callable[[], object]) -> None:
     seed_all(7)
     before()
     states = generators(CPU)
@@ -93,7 +93,7 @@ def test_a_state_that_is_set_goes_on_as_it_would_have(before: Callable[[], objec
     assert all(tensor.device == CPU for tensor in states.values())
 
 
-def test_the_states_of_another_device_stay_where_they_are() -> None:
+def test_states_of_other_devices_are_ignored() -> None:
     states = generators(CPU) | {"random.cuda": torch.zeros(16, dtype=torch.uint8)}
     set_generators(states, CPU)
     assert set(generators(CPU)) == set(states) - {"random.cuda"}

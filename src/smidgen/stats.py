@@ -14,7 +14,7 @@ def wilson_interval(successes: int, trials: int, z: float = 1.959964) -> tuple[f
     """
     rate = successes / trials
     center = rate + z * z / (2 * trials)
-    half_width = z * math.sqrt(rate * (1 - rate) / trials + z * z / (4 * trials * trials))
+    margin = z * math.sqrt(rate * (1 - rate) / trials + z * z / (4 * trials * trials))
     scale = 1 + z * z / trials
     # Rounding can carry the ends slightly beyond 0 and 1.
-    return max(0.0, (center - half_width) / scale), min(1.0, (center + half_width) / scale)
+    return max(0.0, (center - margin) / scale), min(1.0, (center + margin) / scale)

@@ -87,7 +87,7 @@ def test_a_file_without_a_folder_is_an_error(tmp_path: Path) -> None:
         append_line(tmp_path / "none" / "file", "line\n")
 
 
-def test_the_previous_file_can_be_kept(tmp_path: Path) -> None:
+def test_the_previous_file_can_be_saved(tmp_path: Path) -> None:
     path, previous = tmp_path / "last", tmp_path / "previous"
     for content in ("one", "two", "three"):
         write_atomic(path, content, previous=previous)
@@ -131,11 +131,11 @@ def test_only_partial_files_are_removed(tmp_path: Path) -> None:
     inner.mkdir()
     for path in (tmp_path / ".run.json.x1.part", inner / ".weights.y.part"):
         path.touch()
-    kept = {tmp_path / "run.json", tmp_path / ".hidden", inner / "a.part"}
-    for path in kept:
+    others = {tmp_path / "run.json", tmp_path / ".hidden", inner / "a.part"}
+    for path in others:
         path.touch()
     remove_partial_files(tmp_path)
-    assert {path for path in tmp_path.rglob("*") if path.is_file()} == kept
+    assert {path for path in tmp_path.rglob("*") if path.is_file()} == others
 
 
 def test_lines_are_appended_at_once(tmp_path: Path) -> None:

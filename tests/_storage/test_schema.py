@@ -52,7 +52,7 @@ def test_intervals(text: str, words: str, inside: list[float], outside: list[flo
 
 
 @given(st.floats(0, 1, exclude_min=True, exclude_max=True))
-def test_values_in_range_are_kept(ratio: float) -> None:
+def test_values_in_range_are_unchanged(ratio: float) -> None:
     assert Inner(ratio=ratio).ratio == ratio
 
 

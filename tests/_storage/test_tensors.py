@@ -89,7 +89,7 @@ def test_missing_metadata_is_an_error(content: bytes) -> None:
 
 
 def of_type(name: str) -> bytes:
-    """A safetensors file with one value of two bytes and a type of its own."""
+    """A safetensors file with two bytes of a given type."""
     header = json.dumps({"a": {"dtype": name, "shape": [2], "data_offsets": [0, 2]}}).encode()
     return with_header(header) + b"\0\0"
 

@@ -30,7 +30,7 @@ def tiny_file(tiny: Experiment, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leaves the report out: drawing it takes longer than these trainings."""
+    """Skip the report, which takes longer than these trainings."""
     monkeypatch.setattr("smidgen.runs.train.write_report", lambda *_: None)
 
 
@@ -47,9 +47,7 @@ def test_summary_shows_tables_and_verdict(capsys: Capture) -> None:
     assert "test accuracy" not in out  # not known before training
 
 
-def test_summary_as_data_is_the_profile(
-    tiny_file: Path, record: RunRecord, capsys: Capture
-) -> None:
+def test_summary_json_is_the_profile(tiny_file: Path, record: RunRecord, capsys: Capture) -> None:
     assert main(["summary", str(tiny_file), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["profile"]["num_params"] == record.profile.num_params
@@ -67,7 +65,7 @@ def test_summary_over_the_budget_is_exit_1(capsys: Capture) -> None:
 # ------------------------------------------------------------------------------------------ train
 
 
-def test_train_ends_with_the_verdict_and_the_report(
+def test_train_prints_the_verdict_and_the_report_last(
     tiny_file: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -100,7 +98,7 @@ def test_flags_and_quiet(tiny_file: Path, tmp_path: Path, capsys: Capture) -> No
     assert (found.seed, found.experiment.train.epochs, len(found.epochs)) == (5, 1, 1)
 
 
-def test_over_the_budget_train_stops_before_it_starts(
+def test_train_stops_before_training_if_over_budget(
     tiny_file: Path, tmp_path: Path, capsys: Capture
 ) -> None:
     words = ["--budget.max_params", "10", "--out", str(tmp_path / "runs")]
@@ -130,7 +128,7 @@ def test_check_of_an_edited_run_is_exit_1(spoilable: Path, capsys: Capture) -> N
     assert "  differs from the record: correct test images: " in capsys.readouterr().out
 
 
-def test_predict_names_each_picture(
+def test_predict_prints_a_line_for_each_image(
     finished_folder: Path, digits: Dataset, tmp_path: Path, capsys: Capture
 ) -> None:
     paths = []
@@ -146,7 +144,7 @@ def test_predict_names_each_picture(
 # ----------------------------------------------------------------------------------------- report
 
 
-def test_report_writes_a_page_where_it_is_told(
+def test_report_writes_a_page_into_out(
     finished_folder: Path, tmp_path: Path, capsys: Capture
 ) -> None:
     assert main(["report", str(finished_folder), "--out", str(tmp_path / "page")]) == 0
@@ -156,7 +154,7 @@ def test_report_writes_a_page_where_it_is_told(
     assert page.is_file()
 
 
-def test_report_of_two_runs_compares_them_and_says_what_is_missing(
+def test_report_of_two_runs_compares_them_and_lists_what_is_missing(
     finished_folder: Path, spoilable: Path, tmp_path: Path, capsys: Capture
 ) -> None:
     (spoilable / "weights.safetensors").unlink()
@@ -190,7 +188,7 @@ def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Started:
 
 @pytest.fixture
 def no_mnist(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """MNIST is nowhere at hand, and no mirror answers."""
+    """MNIST is not on disk, and no mirror answers."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("SMIDGEN_DATA", raising=False)
     for name in ("no_proxy", "NO_PROXY"):
@@ -200,7 +198,7 @@ def no_mnist(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_mnist")
-def test_quickstart_falls_back_to_digits_and_says_so_first(
+def test_quickstart_falls_back_to_digits_and_prints_that_first(
     started: Started, capsys: Capture
 ) -> None:
     assert main(["quickstart"]) == 0
@@ -219,7 +217,7 @@ def test_no_other_command_falls_back(tmp_path: Path, capsys: Capture) -> None:
     assert not (tmp_path / "runs").exists()
 
 
-def test_quickstart_takes_mnist_where_it_is(
+def test_quickstart_uses_mnist_if_available(
     mnist_folder: Path, started: Started, capsys: Capture
 ) -> None:
     assert main(["quickstart", "--data-dir", str(mnist_folder)]) == 0
@@ -229,7 +227,7 @@ def test_quickstart_takes_mnist_where_it_is(
 
 
 def damaged(folder: Path) -> Path:
-    """A folder with MNIST's four files, of which nothing is right."""
+    """A folder with the four files of MNIST, all of them wrong."""
     folder.mkdir()
     for kind in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"):
         (folder / f"{kind}-ubyte.gz").write_bytes(gzip.compress(b"\0\0\x08\x01\0\0\0\x01\x07"))
@@ -258,7 +256,7 @@ def test_quickstart_does_not_fall_back_from_damaged_files(
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("no_mnist")
-def test_quickstart_on_digits_keeps_its_budget(tmp_path: Path, capsys: Capture) -> None:
+def test_quickstart_on_digits_meets_its_budget(tmp_path: Path, capsys: Capture) -> None:
     assert main(["quickstart", "--out", str(tmp_path)]) == 0
     out = capsys.readouterr().out
     assert out.startswith("data: NOT MNIST")
@@ -297,7 +295,7 @@ def replaced(old: str, new: str) -> Callable[[str], str]:
         (lambda _: "", "experiment is missing"),
     ],
 )
-def test_what_is_wrong_in_a_file_is_one_line(
+def test_an_invalid_file_is_one_line(
     tiny: Experiment,
     tmp_path: Path,
     capsys: Capture,
@@ -364,7 +362,7 @@ def check_one_line(capsys: Capture, message: str) -> None:
         (["quickstart", "--data-dir", "none"], "--data-dir is none, which is not a folder"),
     ],
 )
-def test_what_is_wrong_with_the_arguments_is_one_line(
+def test_invalid_arguments_are_one_line(
     words: list[str],
     message: str,
     tmp_path: Path,
@@ -377,7 +375,7 @@ def test_what_is_wrong_with_the_arguments_is_one_line(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_chain_that_is_wrong_is_marked(capsys: Capture) -> None:
+def test_an_invalid_chain_is_marked(capsys: Capture) -> None:
     assert main(["summary", "gap-6k", "--model.chain", "8 8,q1 G"]) == 2
     first, chain, mark = capsys.readouterr().err.splitlines()
     assert first.startswith("smidgen: model.chain, token 2, '8,q1': unknown suffix")
@@ -420,7 +418,7 @@ def test_an_altered_idx_file_is_one_line(
     folder.mkdir()
     for path in mnist_folder.iterdir():
         (folder / path.name).symlink_to(path)
-    name = "train-labels-idx1-ubyte.gz"  # read before the images of the test part
+    name = "train-labels-idx1-ubyte.gz"  # read before the images of the test split
     content = (folder / name).read_bytes()
     (folder / name).unlink()
     (folder / name).write_bytes(change(content))
@@ -442,10 +440,10 @@ def test_no_space_left_is_one_line(
     assert list((tmp_path / "tiny").iterdir()) == []
 
 
-def test_a_picture_that_is_none_is_one_line(
+def test_an_invalid_image_is_one_line(
     finished_folder: Path, tmp_path: Path, capsys: Capture
 ) -> None:
-    (tmp_path / "no.png").write_text("no picture")
+    (tmp_path / "no.png").write_text("not an image")
     assert main(["predict", str(finished_folder), str(tmp_path / "no.png")]) == 2
     check_one_line(capsys, "no.png is not an image that can be read")
     big = tmp_path / "big.png"
@@ -469,7 +467,7 @@ def test_an_interruption_is_exit_130(
     assert left == {"experiment.toml", "last.checkpoint", "metrics.jsonl"}
 
 
-def test_a_bug_keeps_its_traceback_and_is_no_missed_budget(
+def test_a_bug_keeps_its_traceback_and_exits_with_70(
     tiny_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail(*_: Any, **__: Any) -> None:
@@ -484,7 +482,7 @@ def test_a_bug_keeps_its_traceback_and_is_no_missed_budget(
 
 
 @pytest.mark.slow
-def test_a_real_interruption_leaves_what_was_finished(tiny_file: Path, tmp_path: Path) -> None:
+def test_a_real_interruption_keeps_finished_epochs(tiny_file: Path, tmp_path: Path) -> None:
     words = ["train", str(tiny_file), "--train.epochs", "5000", "--budget.max-epochs", "5000"]
     program = "import sys; from smidgen.cli import main; sys.exit(main())"
     command = [sys.executable, "-u", "-c", program, *words, "--out", str(tmp_path / "runs")]

@@ -1,4 +1,4 @@
-"""What others rely on: commands, flags, exit statuses, and what is not imported."""
+"""The interface that users rely on: commands, flags, exit status, start-up time."""
 
 import re
 import subprocess
@@ -72,7 +72,7 @@ def python(program: str) -> str:
     return done.stdout
 
 
-def test_help_needs_nothing_heavy_and_comes_at_once() -> None:
+def test_help_is_fast_and_imports_nothing_heavy() -> None:
     program = f"""
 import sys
 from smidgen.cli import main
@@ -87,10 +87,10 @@ print("heavy:", sorted(heavy & set(sys.modules)))
     start = time.perf_counter()
     out = python(program)
     assert out.endswith("heavy: []\n")
-    assert time.perf_counter() - start < 5  # 0.1 on a machine that nobody else uses
+    assert time.perf_counter() - start < 5  # 0.1 on an idle machine
 
 
-def test_what_reads_records_needs_neither_torch_nor_matplotlib() -> None:
+def test_reading_records_imports_neither_torch_nor_matplotlib() -> None:
     program = """
 import sys
 import smidgen._storage.serialization, smidgen._storage.files, smidgen.config, smidgen.record
@@ -100,10 +100,10 @@ print(sorted({"torch", "matplotlib", "sklearn"} & set(sys.modules)))
     assert python(program) == "[]\n"
 
 
-def test_the_installed_program_says_what_is_wrong_in_one_line() -> None:
+def test_the_installed_program_prints_an_error_in_one_line() -> None:
     program = Path(sys.executable).parent / "smidgen"
     if not program.exists():
-        pytest.skip("smidgen is not installed beside this Python")
+        pytest.skip("smidgen is not installed next to this Python")
     done = subprocess.run([program, "train", "gap-7k"], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(
@@ -112,7 +112,7 @@ def test_the_installed_program_says_what_is_wrong_in_one_line() -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_a_reader_that_leaves_is_no_error() -> None:
+def test_a_closed_pipe_is_not_an_error() -> None:
     program = "import sys; from smidgen.cli import main; sys.exit(main(['summary', 'gap-6k']))"
     command = f'{sys.executable} -c "{program}" | true; echo ${{PIPESTATUS[0]}}'
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)

@@ -56,12 +56,12 @@ def test_a_flag_changes_its_field_alone(
     assert put_back(changed, tiny, place.split(".")) == tiny
 
 
-def test_a_limit_that_was_open_can_be_set(tiny: Experiment) -> None:
+def test_a_limit_can_be_added(tiny: Experiment) -> None:
     bare = replace(tiny, budget=Budget())
     assert flagged(bare, "--budget.max_macs", "5").budget == Budget(max_macs=5)
 
 
-def test_another_network_takes_the_place_of_the_one_in_the_file(tiny: Experiment) -> None:
+def test_another_network_replaces_the_one_in_the_file(tiny: Experiment) -> None:
     net = replace(tiny, model=Model(net="gap-6k", args={"dropout": 0.1}))
     assert flagged(tiny, "--model.net", "gap-6k").model == Model(net="gap-6k")
     assert flagged(net, "--model.chain", "8 G").model == Model(chain="8 G")
@@ -96,20 +96,18 @@ def test_another_network_takes_the_place_of_the_one_in_the_file(tiny: Experiment
         (["--budget.max-param", "3"], r"unrecognized arguments: --budget.max_param 3"),
     ],
 )
-def test_what_is_wrong_with_a_flag_is_said(
-    tiny: Experiment, words: list[str], message: str
-) -> None:
+def test_an_invalid_flag_is_named(tiny: Experiment, words: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         flagged(tiny, *words)
 
 
-def test_several_flags_are_judged_together(tiny: Experiment) -> None:
+def test_several_flags_are_checked_together(tiny: Experiment) -> None:
     alone = replace(tiny, data=replace(tiny.data, augment=Augment(no_aug_epochs=2)))
     changed = flagged(alone, "--train.epochs", "1", "--data.augment.no_aug_epochs", "1")
     assert (changed.train.epochs, changed.data.augment.no_aug_epochs) == (1, 1)
 
 
-def test_both_spellings_of_a_flag_and_its_value_stay_apart() -> None:
+def test_only_the_name_of_a_flag_is_normalized() -> None:
     assert normalized(["--train.label-smoothing=a-b.c-d", "--data-dir=x.y-z", "x-y.z"]) == [
         "--train.label_smoothing=a-b.c-d",
         "--data-dir=x.y-z",
@@ -117,7 +115,7 @@ def test_both_spellings_of_a_flag_and_its_value_stay_apart() -> None:
     ]
 
 
-def test_every_flag_says_what_it_takes_and_means() -> None:
+def test_every_flag_has_a_metavar_and_a_help_text() -> None:
     parser = argparse.ArgumentParser(prog="x", formatter_class=argparse.RawDescriptionHelpFormatter)
     add_experiment_flags(parser)
     flags = [action for action in parser._actions if "." in action.option_strings[0]]

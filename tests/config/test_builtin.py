@@ -14,7 +14,7 @@ NAMES = sorted(path.stem for path in FOLDER.glob("*.toml"))
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_experiment_keeps_its_own_limits_before_training(name: str) -> None:
+def test_an_experiment_meets_its_limits_before_training(name: str) -> None:
     experiment = find_experiment(name)
     _, profile = prepare_network(experiment, open_dataset(experiment.data).info)
     verdict = experiment.budget.check(profile, epochs=experiment.train.epochs)
@@ -25,12 +25,12 @@ def test_an_experiment_keeps_its_own_limits_before_training(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_experiment_is_named_as_its_file(name: str) -> None:
+def test_an_experiment_has_the_name_of_its_file(name: str) -> None:
     assert read_experiment(FOLDER / f"{name}.toml").name == name
 
 
 @pytest.mark.parametrize("net", REFERENCE)
-def test_a_documented_network_has_its_published_recipe_and_a_better_one(net: str) -> None:
+def test_a_reference_network_has_a_published_recipe_and_a_better_one(net: str) -> None:
     best, published = find_experiment(net), find_experiment(f"{net}-published")
     assert best.model.net == published.model.net == net
     assert best.budget == published.budget
@@ -38,7 +38,7 @@ def test_a_documented_network_has_its_published_recipe_and_a_better_one(net: str
     assert not best.train.test_each_epoch
 
 
-def test_the_quickstart_has_a_recipe_for_either_data_set() -> None:
+def test_the_quickstart_has_a_recipe_for_each_data_set() -> None:
     mnist, digits = find_experiment("quickstart"), find_experiment("quickstart-digits")
     assert (mnist.data.name, digits.data.name) == ("mnist", "digits")
     assert mnist.model == digits.model
@@ -50,7 +50,7 @@ def test_known_experiments_are_the_files() -> None:
     assert len(NAMES) >= 2 * len(REFERENCE) + 2
 
 
-def test_an_installed_package_holds_its_own(
+def test_an_installed_package_has_its_own_experiments(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "experiments").mkdir()
@@ -61,7 +61,7 @@ def test_an_installed_package_holds_its_own(
     assert find_experiment("only").name == "quickstart"
 
 
-def test_a_file_goes_by_its_path(tmp_path: Path) -> None:
+def test_a_file_is_found_by_its_path(tmp_path: Path) -> None:
     path = tmp_path / "gap-6k.toml"
     path.write_text(find_experiment("quickstart-digits").to_toml())
     assert find_experiment(str(path)) == find_experiment("quickstart-digits")
@@ -76,6 +76,6 @@ def test_a_file_goes_by_its_path(tmp_path: Path) -> None:
         ("../gap-6k", "cannot be read"),
     ],
 )
-def test_what_is_not_there_is_said(name: str, message: str) -> None:
+def test_an_unknown_experiment_is_named(name: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         find_experiment(name)

@@ -255,7 +255,7 @@ def test_an_experiment_survives_toml(experiment: Experiment) -> None:
     assert Experiment.from_toml(experiment.to_toml()) == experiment
 
 
-def test_a_file_reads_as_it_says() -> None:
+def test_a_file_is_read() -> None:
     experiment = Experiment.from_toml(SMALL)
     assert experiment.budget == Budget(max_params=7999, min_accuracy=0.994)
     assert experiment.data.augment == Augment(rotate=10.0, translate=0.1)
@@ -287,7 +287,7 @@ def test_a_file_reads_as_it_says() -> None:
         ("[budget]", "[budget", r"line 6|at line"),
     ],
 )
-def test_what_is_wrong_in_a_file_is_said(old: str, new: str, message: str) -> None:
+def test_an_error_in_a_file_is_named(old: str, new: str, message: str) -> None:
     assert old in SMALL
     with pytest.raises(ConfigError, match=message):
         Experiment.from_toml(SMALL.replace(old, new))
@@ -314,7 +314,7 @@ def test_an_error_shows_only_the_beginning_of_what_is_wrong() -> None:
 
 
 @pytest.mark.parametrize("source", ["net.py:Net", "deep/net.py:Net", "../net.py:Net"])
-def test_a_module_s_file_is_relative_to_the_experiment_s_file(
+def test_a_module_is_relative_to_the_experiment_file(
     source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "experiment.toml"

@@ -158,7 +158,7 @@ def _callbacks(given: argparse.Namespace, run_name: str) -> "Iterator[list[Callb
 
 
 def _print_result(result: "RunResult") -> int:
-    """Print what came of a run; the exit status."""
+    """Print the result of a run; return the exit status."""
     from smidgen.record import PAGE
 
     print(result)
