@@ -21,7 +21,7 @@ PROFILE = Profile(
     largest_buffer_bytes=20_000,
     notes=(),
 )
-FIGURES = {
+ATTRIBUTES = {
     "max_params": "num_params",
     "max_macs": "macs",
     "max_weight_bytes": "weight_bytes",
@@ -29,12 +29,12 @@ FIGURES = {
 }
 
 
-@pytest.mark.parametrize(("limit", "figure"), FIGURES.items())
+@pytest.mark.parametrize(("limit", "attribute"), ATTRIBUTES.items())
 @pytest.mark.parametrize(("over", "passed"), [(-1, True), (0, True), (1, False)])
-def test_a_figure_of_the_network_may_be_its_limit(
-    limit: str, figure: str, over: int, passed: bool
+def test_a_value_equal_to_its_limit_passes(
+    limit: str, attribute: str, over: int, passed: bool
 ) -> None:
-    changes: dict[str, Any] = {figure: 12_345 + over}
+    changes: dict[str, Any] = {attribute: 12_345 + over}
     profile = replace(PROFILE, **changes)
     verdict = Budget(**{limit: 12_345}).check(profile)
     line = LimitVerdict(limit=limit, bound=12_345, value=12_345 + over, passed=passed)
@@ -132,7 +132,7 @@ def test_what_is_neither_profile_nor_network_is_refused(network: object, kind: s
         Budget().check(network)
 
 
-@pytest.mark.parametrize("name", sorted(FIGURES | {"max_epochs": ""}))
+@pytest.mark.parametrize("name", sorted(ATTRIBUTES | {"max_epochs": ""}))
 def test_a_limit_below_one_is_refused(name: str) -> None:
     assert getattr(Budget(**{name: 1}), name) == 1
     with pytest.raises(
@@ -142,7 +142,7 @@ def test_a_limit_below_one_is_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize("accuracy", [-0.001, 1.001, 99.4, float("nan")])
-def test_an_accuracy_that_is_no_fraction_is_refused(accuracy: float) -> None:
+def test_an_accuracy_outside_0_to_1_is_refused(accuracy: float) -> None:
     with pytest.raises(
         ConfigError,
         match=rf"^budget\.min_accuracy is {accuracy}; it must be from 0 to 1 "
@@ -178,8 +178,8 @@ def test_a_verdict_has_an_aligned_line_for_each_limit() -> None:
         "  parameters     at most 7,999         850  pass",
         "  test accuracy  at least 99.40 %  99.31 %  FAIL",
     ]
-    kept = Verdict(limits=verdict.limits[:1])
-    assert str(kept).splitlines()[0] == "verdict: inside the budget"
+    passed = Verdict(limits=verdict.limits[:1])
+    assert str(passed).splitlines()[0] == "verdict: inside the budget"
     assert str(Verdict(limits=())) == "verdict: no limits to judge"
 
 

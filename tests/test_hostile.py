@@ -219,7 +219,6 @@ for what, arrays in {
     "samples that are not integers": {"samples": torch.full((20, 1, 28, 28), float("nan"))},
     "samples of seven channels": {"samples": torch.zeros(20, 7, 28, 28, dtype=torch.uint8)},
     "no samples": {"samples": torch.zeros(0, 1, 28, 28, dtype=torch.uint8)},
-    "fewer labels than images": {"wrong_labels": torch.zeros(3, dtype=torch.int64)},
     "maps without sides": {"maps": torch.zeros((), dtype=torch.float16)},
     "maps without pixels": {"maps": torch.zeros(3, 0, 0, dtype=torch.float16)},
 }.items():
@@ -341,8 +340,8 @@ def as_pipe(name: str, command: str = "report") -> Make:
 
 
 for name in ("run.json", "weights.safetensors", "diagnostics.safetensors", "times.json"):
-    case(f"a pipe as {name}", as_pipe(name), "is no file but a pipe or a device")
-case("a pipe as metrics.jsonl", as_pipe("metrics.jsonl", "check"), "is no file but a pipe")
+    case(f"a pipe as {name}", as_pipe(name), "is a pipe or a device, not a file")
+case("a pipe as metrics.jsonl", as_pipe("metrics.jsonl", "check"), "is a pipe or a device")
 
 
 # ----------------------------------------------------------------------------------- checkpoints
@@ -650,8 +649,8 @@ case(
     "TOML: a name that leaves the folder", experiment('"tiny"', '"../outside/x"'), "experiment.name"
 )
 case("README: a pattern of parents", page("results ../../.."), "README.md, line 1")
-case("README: an absolute pattern", page("results /etc/*"), "is no pattern of run folders")
-case("README: a quote that does not end", page("results 'run"), "is not understood")
+case("README: an absolute pattern", page("results /etc/*"), "is not a pattern of run folders")
+case("README: a quote that does not end", page("results 'run"), "cannot be read")
 
 
 def memory_in_status(key: str) -> int:
@@ -794,10 +793,16 @@ def test_absurd_numbers_with_the_right_digest_are_shown_as_they_are(
     "arrays",
     [
         {"wrong_shares": torch.full((12, 10), float("nan"))},
+        {"wrong_labels": torch.zeros(3, dtype=torch.int64)},
         {"maps": torch.zeros(100_000, 1, 1, dtype=torch.float16)},
         {"maps": torch.full((2, 3, 3), float("inf"), dtype=torch.float16)},
     ],
-    ids=["probabilities that are not numbers", "100,000 maps", "maps that are infinite"],
+    ids=[
+        "probabilities that are not numbers",
+        "fewer labels than images",
+        "100,000 maps",
+        "maps that are infinite",
+    ],
 )
 def test_absurd_diagnostics_with_the_right_digest_are_shown_as_they_are(
     arrays: dict[str, torch.Tensor], workspace: Workspace, capfd: Capture

@@ -36,7 +36,7 @@ def test_golden_summary(golden: Callable[[str, str], None]) -> None:
     golden("summary-gap-6k.txt", str(profile(REFERENCE["gap-6k"](), (1, 28, 28))))
 
 
-def test_what_is_not_known_shows_as_such() -> None:
+def test_unknown_values_are_question_marks() -> None:
     net = nn.Sequential(nn.Conv2d(1, 2, (3, 5)), nn.Upsample(scale_factor=2), nn.Conv2d(2, 2, 3))
     made = profile(net, (1, 9, 9))
     table = receptive_field_table(made).splitlines()

@@ -37,7 +37,7 @@ from smidgen.record import (
 
 
 def sealed(body: str) -> bytes:
-    """The content of a file with a digest of its own."""
+    """The content of a file with its digest."""
     return seal(body).encode()
 
 
@@ -113,7 +113,7 @@ def test_the_record_of_a_run_reads_back_equal(finished_folder: Path, record: Run
     assert read_record(finished_folder) == record
 
 
-def test_a_figure_that_is_no_number_is_never_written(record: RunRecord) -> None:
+def test_nan_and_infinity_are_never_written(record: RunRecord) -> None:
     wrong = Epoch(
         epoch=1,
         train=Score(loss=math.nan, accuracy=0.0),
@@ -171,7 +171,7 @@ def test_a_record_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
         (sealed('{\n "schema": 3\n}\n'), "damaged: experiment is missing"),
     ],
 )
-def test_what_is_no_record_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
+def test_an_invalid_record_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "run.json").write_bytes(content)
     with pytest.raises(RecordError, match=message):
         read_record(tmp_path)
@@ -240,7 +240,7 @@ def test_an_edited_record_is_refused_and_read_where_that_is_asked_for(
     assert read_record(spoilable, edited=True).seed == record.seed + 1
 
 
-def test_times_stand_beside_the_record(finished_folder: Path, record: RunRecord) -> None:
+def test_times_are_read_from_their_own_file(finished_folder: Path, record: RunRecord) -> None:
     times = read_times(finished_folder)
     assert times is not None
     assert len(times.epoch_seconds) == len(record.epochs)

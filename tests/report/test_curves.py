@@ -21,14 +21,14 @@ def drawn(epochs: tuple[Epoch, ...], target: float | None = 0.95) -> list[bytes]
     return [as_png(plots.accuracy_curves(epochs, target)), as_png(plots.loss_curves(epochs))]
 
 
-def test_a_picture_is_a_png_of_a_sensible_size(record: RunRecord) -> None:
+def test_a_plot_is_a_png_of_a_sensible_size(record: RunRecord) -> None:
     for content in drawn(record.epochs):
-        with Image.open(io.BytesIO(content)) as picture:
-            picture.load()
-            assert picture.format == "PNG"
-            assert 300 <= picture.width <= 2000
-            assert 200 <= picture.height <= 1500
-            assert len(picture.convert("RGB").getcolors(1 << 24) or []) > 20
+        with Image.open(io.BytesIO(content)) as image:
+            image.load()
+            assert image.format == "PNG"
+            assert 300 <= image.width <= 2000
+            assert 200 <= image.height <= 1500
+            assert len(image.convert("RGB").getcolors(1 << 24) or []) > 20
 
 
 def test_the_same_epochs_give_the_same_bytes(record: RunRecord) -> None:
@@ -53,7 +53,7 @@ def test_unusual_epochs_are_drawn_without_a_warning(record: RunRecord, epochs_of
 
 
 def test_the_target_is_drawn(record: RunRecord) -> None:
-    pictures = {
+    plots_drawn = {
         as_png(plots.accuracy_curves(record.epochs, target)) for target in (None, 0.0, 0.95, 1.0)
     }
-    assert len(pictures) == 4
+    assert len(plots_drawn) == 4

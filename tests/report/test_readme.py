@@ -122,7 +122,7 @@ def test_updating_twice_changes_nothing_the_second_time(put: Put, tmp_path: Path
     assert is_stale(path)
 
 
-def test_line_ends_and_links_are_kept(put: Put, tmp_path: Path) -> None:
+def test_line_ends_and_links_do_not_change(put: Put, tmp_path: Path) -> None:
     put("one", 0)
     path = readme(tmp_path, "results runs/*/*")
     path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))

@@ -1,62 +1,30 @@
 """The results of runs as frozen data, JSON in and out: all that tables, plots and reports read."""
 
-from smidgen.record.files import (
-    DIAGNOSTICS,
-    EXPERIMENT,
-    METRICS,
-    PAGE,
-    RECORD,
-    SCHEMA,
-    TIMES,
-    WEIGHTS,
-    format_epoch,
-    format_record,
-    format_times,
-    is_sealed,
-    read_record,
-    read_times,
-    require_files,
-    seal,
-)
-from smidgen.record.profile import Layer, Pair, Profile, Window
-from smidgen.record.run import (
-    CalibrationBin,
-    DataRecord,
-    Environment,
-    Epoch,
-    Evaluation,
-    RunRecord,
-    Score,
-    Times,
-)
-
-__all__ = [
-    "DIAGNOSTICS",
-    "EXPERIMENT",
-    "METRICS",
-    "PAGE",
-    "RECORD",
-    "SCHEMA",
-    "TIMES",
-    "WEIGHTS",
-    "CalibrationBin",
-    "DataRecord",
-    "Environment",
-    "Epoch",
-    "Evaluation",
-    "Layer",
-    "Pair",
-    "Profile",
-    "RunRecord",
-    "Score",
-    "Times",
-    "Window",
-    "format_epoch",
-    "format_record",
-    "format_times",
-    "is_sealed",
-    "read_record",
-    "read_times",
-    "require_files",
-    "seal",
-]
+from smidgen.record.files import DIAGNOSTICS as DIAGNOSTICS
+from smidgen.record.files import EXPERIMENT as EXPERIMENT
+from smidgen.record.files import METRICS as METRICS
+from smidgen.record.files import PAGE as PAGE
+from smidgen.record.files import RECORD as RECORD
+from smidgen.record.files import SCHEMA as SCHEMA
+from smidgen.record.files import TIMES as TIMES
+from smidgen.record.files import WEIGHTS as WEIGHTS
+from smidgen.record.files import format_epoch as format_epoch
+from smidgen.record.files import format_record as format_record
+from smidgen.record.files import format_times as format_times
+from smidgen.record.files import is_sealed as is_sealed
+from smidgen.record.files import read_record as read_record
+from smidgen.record.files import read_times as read_times
+from smidgen.record.files import require_files as require_files
+from smidgen.record.files import seal as seal
+from smidgen.record.profile import Layer as Layer
+from smidgen.record.profile import Pair as Pair
+from smidgen.record.profile import Profile as Profile
+from smidgen.record.profile import Window as Window
+from smidgen.record.run import CalibrationBin as CalibrationBin
+from smidgen.record.run import DataRecord as DataRecord
+from smidgen.record.run import Environment as Environment
+from smidgen.record.run import Epoch as Epoch
+from smidgen.record.run import Evaluation as Evaluation
+from smidgen.record.run import RunRecord as RunRecord
+from smidgen.record.run import Score as Score
+from smidgen.record.run import Times as Times

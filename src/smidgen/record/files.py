@@ -54,7 +54,7 @@ def require_files(folder: Path) -> None:
         except OSError as error:
             raise RecordError(f"{path} cannot be read: {error.strerror}.") from None
         if special:
-            raise RecordError(f"{path} is no file but a pipe or a device; refused.")
+            raise RecordError(f"{path} is a pipe or a device, not a file.")
 
 
 def read_record(folder: str | os.PathLike[str], edited: bool = False) -> RunRecord:

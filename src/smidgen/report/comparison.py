@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,7 @@ from smidgen.formatting import percent, seconds
 from smidgen.record import RunRecord
 from smidgen.report.observations import first_epoch_at
 from smidgen.report.page import Plot, write_page
-from smidgen.report.plots import draw_line, draw_target, integer_ticks
+from smidgen.report.plots import add_legend, curves
 from smidgen.report.run_folder import RunFolder, read_run
 from smidgen.report.style import INK, NARROW, line_style, new_figure
 
@@ -178,32 +177,25 @@ def _plots(runs: Runs) -> list[Plot]:
 
 
 def _accuracy(runs: Runs) -> "Figure":
-    with _new_figure(runs) as figure:
-        axes = figure.subplots()
-        curves = []
-        for number, (run, label) in enumerate(zip(runs, _labels(runs), strict=True)):
-            scores = [(e.epoch, (e.validation or e.train).accuracy * 100) for e in run.epochs]
-            if scores:
-                draw_line(axes, number, label, scores)
-                curves.append(scores)
-        targets = {run.experiment.budget.min_accuracy for run in runs} - {None}
-        draw_target(axes, targets.pop() if len(targets) == 1 else None, curves)
-        axes.set(xlabel="epoch", ylabel="accuracy, %", title="Accuracy")
-        integer_ticks(axes)
-        _add_legend(figure, runs)
-        return figure
+    points = [[(e.epoch, 100 * (e.validation or e.train).accuracy) for e in r.epochs] for r in runs]
+    targets = {run.experiment.budget.min_accuracy for run in runs} - {None}
+    target = targets.pop() if len(targets) == 1 else None
+    lines = [*zip(_labels(runs), points, strict=True)]
+    return curves(
+        lines,
+        title="Accuracy",
+        ylabel="accuracy, %",
+        target=target,
+        columns=_columns(runs),
+        height=_height(runs),
+    )
 
 
 def _loss(runs: Runs) -> "Figure":
-    with _new_figure(runs) as figure:
-        axes = figure.subplots()
-        for number, (run, label) in enumerate(zip(runs, _labels(runs), strict=True)):
-            if run.epochs:
-                draw_line(axes, number, label, [(e.epoch, e.train.loss) for e in run.epochs])
-        axes.set(xlabel="epoch", ylabel="training loss", yscale="log", title="Loss")
-        integer_ticks(axes)
-        _add_legend(figure, runs)
-        return figure
+    points = [[(e.epoch, e.train.loss) for e in run.epochs] for run in runs]
+    lines = [*zip(_labels(runs), points, strict=True)]
+    columns, height = _columns(runs), _height(runs)
+    return curves(lines, title="Loss", ylabel="training loss", columns=columns, height=height)
 
 
 def _pareto(runs: Runs) -> "Figure":
@@ -211,7 +203,7 @@ def _pareto(runs: Runs) -> "Figure":
     finished = [(number, run.record) for number, run in enumerate(runs) if run.record]
     points = [(r.profile.num_params, r.test.score.accuracy) for _, r in finished]
     front = pareto_front(points)
-    with _new_figure(runs) as figure:
+    with new_figure(NARROW, _height(runs)) as figure:
         axes = figure.subplots()
         for (number, record), (params, accuracy) in zip(finished, points, strict=True):
             look: Any = line_style(number) | {"linestyle": "none"}
@@ -221,7 +213,7 @@ def _pareto(runs: Runs) -> "Figure":
         line: Any = {"color": INK, "linewidth": 1, "linestyle": "--", "zorder": 1}
         axes.plot(x, y, label="Pareto front", **line)
         axes.set(xlabel="parameters", ylabel="test accuracy, %", title="Accuracy by parameters")
-        _add_legend(figure, runs)
+        add_legend(figure, _columns(runs))
         return figure
 
 
@@ -232,23 +224,11 @@ def _labels(runs: Runs) -> list[str]:
     return [run.title.replace("$", r"\$") for run in runs]
 
 
-def _new_figure(runs: Runs) -> "AbstractContextManager[Figure]":
-    """An empty figure with room for the legend below the axes."""
-    lines = len(runs) + 1 if len(runs) <= _MOST_NAMED else 2 + len(runs) // 6
-    return new_figure(NARROW, 3.2 + 0.2 * lines)
+def _columns(runs: Runs) -> int:
+    """Of a legend."""
+    return 1 if len(runs) <= _MOST_NAMED else 6
 
 
-def _add_legend(figure: "Figure", runs: Runs) -> None:
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    columns = 1 if len(runs) <= _MOST_NAMED else 6
-    # matplotlib fills a legend column by column, readers go row by row
-    order = [i for column in range(columns) for i in range(column, len(labels), columns)]
-    figure.legend(
-        [handles[i] for i in order],
-        [labels[i] for i in order],
-        loc="outside lower center",
-        ncols=columns,
-        fontsize=9,
-        columnspacing=1,
-        handlelength=2.4 if columns == 1 else 1.8,
-    )
+def _height(runs: Runs) -> float:
+    """Of a figure with room for the legend below the axes, in inches."""
+    return 3.2 + 0.2 * (len(runs) + 1 if len(runs) <= _MOST_NAMED else 2 + len(runs) // 6)

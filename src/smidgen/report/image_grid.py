@@ -35,7 +35,7 @@ def arrange(rows: Sequence[NDArray[np.uint8]], cmap: str = "gray") -> ImageGrid:
     """Arrange rows of images (n, channels, height, width) from top to bottom.
 
     Rows may differ in length, images must not differ in shape; `cmap` colours those with one
-    channel. Large images are thinned out.
+    channel, and of any other number but three, the first is shown. Large images are thinned out.
     """
     coloured = [_coloured(_thinned(row), cmap) for row in rows]
     height, width = coloured[0].shape[1:3]
@@ -120,7 +120,7 @@ def _coloured(images: NDArray[np.uint8], cmap: str) -> NDArray[np.uint8]:
     """Images (n, channels, height, width) as (n, height, width, 4)."""
     from matplotlib import colormaps
 
-    if images.shape[1] == 1:
+    if images.shape[1] != 3:
         return np.asarray(colormaps[cmap](images[:, 0], bytes=True))
     opaque = np.full_like(images[:, :1], 255)
     return np.concatenate([images, opaque], axis=1).transpose(0, 2, 3, 1)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+Points = Sequence[tuple[int, float]]
 Confusion = tuple[tuple[int, ...], ...]
 """Images by true class (row) and predicted class (column)."""
 
@@ -24,29 +25,48 @@ _DARK, _PALE = "#000000", "#ffffff"  # text on coloured cells, whatever the page
 
 def loss_curves(epochs: Sequence[Epoch]) -> "Figure":
     """Cross-entropy by epoch, on a logarithmic axis."""
-    with new_figure(NARROW, 3.4) as figure:
-        axes = figure.subplots()
-        series = _series(epochs)
-        for number, (name, points) in enumerate(series.items()):
-            draw_line(axes, number, name, [(epoch, score.loss) for epoch, score in points])
-        axes.set(xlabel="epoch", ylabel="cross-entropy", title="Loss")
-        if any(score.loss > 0 for points in series.values() for _, score in points):
-            axes.set_yscale("log")
-        _finish_curves(figure, axes)
-        return figure
+    lines = [
+        (name, [(epoch, score.loss) for epoch, score in points]) for name, points in _series(epochs)
+    ]
+    return curves(lines, title="Loss", ylabel="cross-entropy")
 
 
 def accuracy_curves(epochs: Sequence[Epoch], target: float | None) -> "Figure":
-    """Accuracy by epoch, cut off below at a useful height, with the target as a dotted line."""
-    with new_figure(NARROW, 3.4) as figure:
+    """Accuracy by epoch, with the target as a dotted line."""
+    lines = [
+        (name, [(epoch, 100 * score.accuracy) for epoch, score in points])
+        for name, points in _series(epochs)
+    ]
+    return curves(lines, title="Accuracy", ylabel="accuracy, %", target=target)
+
+
+def curves(
+    lines: Sequence[tuple[str, Points]],
+    *,
+    title: str,
+    ylabel: str,
+    target: float | None = None,
+    columns: int = 3,
+    height: float = 3.4,
+) -> "Figure":
+    """Named lines through (epoch, value) points, with a legend below the axes.
+
+    An axis in percent is cut off below, at the target, the best values and the ends of the lines;
+    any other is logarithmic. A `target` is a fraction. `columns` are those of the legend.
+    """
+    with new_figure(NARROW, height) as figure:
         axes = figure.subplots()
-        curves = []
-        for number, (name, points) in enumerate(_series(epochs).items()):
-            curves.append([(epoch, 100 * score.accuracy) for epoch, score in points])
-            draw_line(axes, number, name, curves[-1])
-        draw_target(axes, target, curves)
-        axes.set(xlabel="epoch", ylabel="accuracy, %", title="Accuracy")
-        _finish_curves(figure, axes)
+        for number, (name, points) in enumerate(lines):
+            if points:
+                draw_line(axes, number, name, points)
+        drawn = [points for _, points in lines if points]
+        if "%" in ylabel:
+            _limit_percentages(axes, target, drawn)
+        elif any(value > 0 for points in drawn for _, value in points):
+            axes.set_yscale("log")
+        axes.set(xlabel="epoch", ylabel=ylabel, title=title)
+        _put_ticks_at_integers(axes)
+        add_legend(figure, columns)
         return figure
 
 
@@ -57,37 +77,47 @@ def learning_rate(epochs: Sequence[Epoch]) -> "Figure":
         draw_line(axes, 0, "learning rate", [(epoch.epoch, epoch.lr) for epoch in epochs])
         axes.set(xlabel="epoch", ylabel="learning rate", title="Learning rate")
         axes.set_ylim(bottom=0)
-        integer_ticks(axes)
+        _put_ticks_at_integers(axes)
         return figure
 
 
-def draw_line(axes: "Axes", number: int, name: str, points: Sequence[tuple[int, float]]) -> None:
+def draw_line(axes: "Axes", number: int, name: str, points: Points) -> None:
     """Draw a named line through (x, y) points, in the style of its number."""
     look: Any = line_style(number)
-    x, y = [x for x, _ in points], [y for _, y in points]
-    axes.plot(x, y, markersize=4, linewidth=1.6, label=name, **look)
+    axes.plot(*zip(*points, strict=True), markersize=4, linewidth=1.6, label=name, **look)
 
 
-def draw_target(
-    axes: "Axes", target: float | None, curves: Sequence[Sequence[tuple[int, float]]]
-) -> None:
-    """Draw the target, and limit the axis to it, the best accuracies and the ends of the curves."""
-    highest = max((accuracy for points in curves for _, accuracy in points), default=0.0)
-    lowest = min((points[-1][1] for points in curves), default=0.0)
+def add_legend(figure: "Figure", columns: int) -> None:
+    """Add a legend below the axes, where no curve crosses it, in rows of `columns` entries."""
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    # matplotlib fills a legend column by column, readers go row by row
+    order = [i for column in range(columns) for i in range(column, len(labels), columns)]
+    figure.legend(
+        [handles[i] for i in order],
+        [labels[i] for i in order],
+        loc="outside lower center",
+        ncols=columns,
+        fontsize=9 if len(labels) > 4 else 10,
+        columnspacing=1 if columns > 3 else 2,
+        handlelength=1.8 if columns > 3 else 2.2,
+    )
+
+
+def _limit_percentages(axes: "Axes", target: float | None, lines: Sequence[Points]) -> None:
+    highest = max((value for points in lines for _, value in points), default=0.0)
+    lowest = min((points[-1][1] for points in lines), default=0.0)
     bottom = min(highest - 3, lowest - max(1, (100 - lowest) * 0.05))
     if target is not None:
         bottom = min(bottom, 100 * target - 1)
         name = f"target {100 * target:.2f} %"
         axes.axhline(100 * target, color=INK, linestyle=(0, (1, 2)), linewidth=1.5, label=name)
-    top = 100 + max(0.1, (100 - bottom) * 0.03)
-    axes.set_ylim(max(0, bottom), top)
+    axes.set_ylim(max(0, bottom), 100 + max(0.1, (100 - bottom) * 0.03))
 
 
-def integer_ticks(axes: "Axes") -> None:
-    """Put the ticks of the horizontal axis at integers: there is no epoch 2.5."""
+def _put_ticks_at_integers(axes: "Axes") -> None:
     from matplotlib.ticker import MaxNLocator
 
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))  # there is no epoch 2.5
 
 
 def confusion_matrix(confusion: Confusion, classes: Sequence[str]) -> "Figure":
@@ -257,18 +287,11 @@ def _short(value: float) -> str:
     return f"{value:g}"
 
 
-def _series(epochs: Sequence[Epoch]) -> dict[str, list[tuple[int, Score]]]:
+def _series(epochs: Sequence[Epoch]) -> list[tuple[str, list[tuple[int, Score]]]]:
     """Training, validation and test scores by epoch, those that the run has."""
-    series: dict[str, list[tuple[int, Score]]] = {}
-    for name in ("train", "validation", "test"):
-        points = [(epoch.epoch, getattr(epoch, name)) for epoch in epochs]
-        if shown := [(epoch, score) for epoch, score in points if score is not None]:
-            series["training" if name == "train" else name] = shown
-    return series
-
-
-def _finish_curves(figure: "Figure", axes: "Axes") -> None:
-    integer_ticks(axes)
-    if axes.lines:  # the legend goes below the axes, where no curve crosses it
-        columns = 2 if len(axes.lines) == 4 else 3
-        figure.legend(loc="outside lower center", ncols=columns, fontsize=10)
+    series = [
+        ("training", [(e.epoch, e.train) for e in epochs]),
+        ("validation", [(e.epoch, e.validation) for e in epochs if e.validation]),
+        ("test", [(e.epoch, e.test) for e in epochs if e.test]),
+    ]
+    return [(name, points) for name, points in series if points]

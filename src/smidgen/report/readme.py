@@ -188,19 +188,18 @@ def _result_cells(runs: Sequence[_Run], several: bool) -> tuple[str, ...]:
 
 def _group_by_experiment(runs: Sequence[_Run]) -> list[list[_Run]]:
     """The runs of one experiment and network together; its texts make no difference."""
-    groups: list[tuple[object, dict[int, _Run]]] = []
+    groups: dict[tuple[str, int], dict[int, _Run]] = {}
     for run in runs:
-        key = (run.record.experiment.without_texts(), run.record.profile.num_params)
-        group = next((group for known, group in groups if known == key), None)
-        if group is None:
-            groups.append((key, group := {}))
-        if (other := group.get(run.record.seed)) is not None:
+        record = run.record
+        key = (record.experiment.without_texts().to_toml(), record.profile.num_params)
+        group = groups.setdefault(key, {})
+        if (other := group.get(record.seed)) is not None:
             raise ConfigError(
-                f"{other.folder} and {run.folder} are one experiment with one seed, "
-                f"{run.record.seed}, which would count twice; name one of them."
+                f"{other.folder} and {run.folder} are one experiment with one seed, {record.seed}, "
+                "which would count twice; name one of them."
             )
-        group[run.record.seed] = run
-    return [list(group.values()) for _, group in groups]
+        group[record.seed] = run
+    return [list(group.values()) for group in groups.values()]
 
 
 def _layers(runs: Sequence[_Run]) -> str:

@@ -129,27 +129,19 @@ def _check_diagnostics(diagnostics: Arrays, record: RunRecord, path: Path) -> No
     Raises:
         RecordError: names the array.
     """
-    classes = len(record.data.classes)
-    some: int | None = None  # as many as there are
-    wrong = len(diagnostics.get("wrong", ()))
-    samples = len(diagnostics.get("samples", ())) or -1
-    layouts: dict[str, tuple[str, tuple[int | None, ...]]] = {
-        "samples": ("uint8", (samples, *record.data.image_shape)),
-        "augmented": ("uint8", (samples, *record.data.image_shape)),
-        "wrong": ("uint8", (wrong, *record.data.image_shape)),
-        "wrong_labels": ("int64", (wrong,)),
-        "wrong_shares": ("float32", (wrong, classes)),
-        "maps": ("float16", (some, some, some)),
+    image, classes = record.data.image_shape, len(record.data.classes)
+    layouts: dict[str, tuple[str, tuple[int, ...]]] = {
+        "samples": ("uint8", image),
+        "augmented": ("uint8", image),
+        "wrong": ("uint8", image),
+        "wrong_labels": ("int64", ()),
+        "wrong_shares": ("float32", (classes,)),
+        "maps": ("float16", diagnostics["maps"].shape[-2:] if "maps" in diagnostics else ()),
     }
     for name, (dtype, shape) in layouts.items():
-        array = diagnostics.get(name)
-        if array is None:
-            continue
-        fits = array.ndim == len(shape) and all(
-            size == expected or (expected is some and size)
-            for size, expected in zip(array.shape, shape, strict=True)
-        )
-        if array.dtype != dtype or not fits:
+        array = diagnostics.get(name, np.zeros((1, *shape), dtype))
+        empty = 0 in (array.shape[1:] if name.startswith("wrong") else array.shape)
+        if array.ndim == 0 or array.dtype != dtype or array.shape[1:] != shape or empty:
             raise RecordError(
                 f"{path} is damaged: {name} has the type {array.dtype} and the shape "
                 f"{array.shape}, which do not fit the record."

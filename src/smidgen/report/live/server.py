@@ -2,7 +2,7 @@
 
 It listens on 127.0.0.1 and answers GET and HEAD for a fixed table of paths, so that no request
 reaches the disk. A request's Host must be this server, so that a web page elsewhere cannot read it
-under a name of its own (DNS rebinding); so must its Origin, if it has one. `http.server` limits the
+under another name (DNS rebinding); so must its Origin, if it has one. `http.server` limits the
 lines of a request's head in length and number, and a connection that stays silent is closed.
 """
 
