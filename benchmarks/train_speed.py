@@ -1,11 +1,11 @@
-"""Images a second of whole training loops, with the kernels and without, side by side.
+"""Images per second of complete training loops, in each backend and in a plain loop.
 
     python benchmarks/train_speed.py [--threads 1] [--pairs 7] [--json FILE] [network ...]
 
-`plain` is the loop of most notebooks: Pillow turns and shifts each image, a DataLoader collects
-them, the loss is printed at every step. The others take smidgen's steps. All learn from batches of
-128 with SGD; variants run by turns, and the medians of their rates are shown, with the least and
-the most. The peak is that of torch's float32 matrix product in this process, measured between.
+`plain` is the loop of most notebooks: Pillow rotates and shifts each image, a DataLoader collects
+them, the loss is printed at every step. The others are smidgen's loop. All train on batches of 128
+with SGD. Variants take turns; the table shows the medians, --json also the extremes. The peak is
+that of torch's float32 matrix product in the same process, measured between the turns.
 """
 
 import argparse
@@ -17,9 +17,9 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -30,12 +30,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from smidgen.config import Augment, Average, Optimizer, Train
 from smidgen.data import TrainLoader, TrainSplit
-from smidgen.kernels import prepare_batch
 from smidgen.models.chain import build_chain
 from smidgen.models.reference import REFERENCE
 from smidgen.profiling import profile
 from smidgen.runs.benchmark import PASSES, matrix_flops
-from smidgen.training.backends import BACKENDS, forward_with
+from smidgen.training.backends import BACKENDS, build_backend
 from smidgen.training.step import TrainStep
 
 NETWORKS = ("default", *REFERENCE)
@@ -56,8 +55,8 @@ TRAIN = Train(
 )
 
 
-class Pictures(Dataset[tuple[Tensor, int]]):
-    """One image at a time, turned and shifted by Pillow."""
+class RotatedImages(Dataset[tuple[Tensor, int]]):
+    """One image at a time, rotated and shifted by Pillow."""
 
     def __len__(self) -> int:
         return len(RAW)
@@ -86,7 +85,7 @@ def plain(name: str) -> Callable[[], None]:
 
     def batches() -> Iterator[tuple[Tensor, Tensor]]:
         while True:
-            yield from DataLoader(Pictures(), BATCH, shuffle=True)
+            yield from DataLoader(RotatedImages(), BATCH, shuffle=True)
 
     fed, screen = batches(), io.StringIO()
 
@@ -101,23 +100,24 @@ def plain(name: str) -> Callable[[], None]:
     return step
 
 
-def own(name: str, backend: str, half: bool) -> Callable[[], None]:
-    """Smidgen's loop: its batches, and its step in one backend."""
-    network, part = build(name).train(), TrainSplit(IMAGES, TARGETS)
-    learner = TrainStep(network, TRAIN, forward_with(backend, network, (1, 28, 28), half))
-    batches = TrainLoader(
-        split=part,
+def smidgen_loop(
+    name: str, backend: str, precision: Literal["float32", "bfloat16"]
+) -> Callable[[], None]:
+    """Smidgen's batches and steps in one backend."""
+    network, settings = build(name).train(), replace(TRAIN, precision=precision)
+    chosen = build_backend(backend, network, (1, 28, 28), settings, torch.get_num_threads())
+    training = TrainStep(network, settings, chosen.forward)
+    loader = TrainLoader(
+        split=TrainSplit(IMAGES, TARGETS),
         batch_size=BATCH,
         augment=SETTINGS,
         mean=(MEAN,),
         std=(STD,),
         seed=0,
-        prepare=partial(prepare_batch, threads=torch.get_num_threads())
-        if backend == "native"
-        else None,
+        prepare=chosen.prepare,
     )
-    fed = (batch for epoch in itertools.count(1) for batch in batches.epoch(epoch))
-    return lambda: learner.step(*next(fed), 0.01) and None
+    batches = (batch for epoch in itertools.count(1) for batch in loader.epoch(epoch))
+    return lambda: training.step(*next(batches), 0.01) and None
 
 
 def rate(step: Callable[[], None], seconds: float) -> float:
@@ -129,12 +129,12 @@ def rate(step: Callable[[], None], seconds: float) -> float:
 
 
 def measure(name: str, pairs: int, seconds: float) -> dict[str, Any]:
-    """What `name` gives in each variant, by turns."""
+    """Images per second of one network in each variant."""
     variants = {"plain": plain(name)}
     for backend in BACKENDS:
         variants |= {
-            backend: own(name, backend, False),
-            f"{backend} bfloat16": own(name, backend, True),
+            backend: smidgen_loop(name, backend, "float32"),
+            f"{backend} bfloat16": smidgen_loop(name, backend, "bfloat16"),
         }
     work = 2 * PASSES * profile(build(name), (1, 28, 28)).macs
     rates: dict[str, list[float]] = {variant: [] for variant in variants}
@@ -183,7 +183,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=0.3)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--json", type=Path, help="where to write all figures")
+    parser.add_argument("--json", type=Path, help="file for all measurements")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     found = {}

@@ -40,7 +40,8 @@ from smidgen.errors import (
     SmidgenError,
 )
 from smidgen.evaluate import evaluate_split
-from smidgen.models import build
+from smidgen.kernels import Unsupported
+from smidgen.kernels.build import load_library
 from smidgen.record import Epoch, RunRecord, format_epoch, read_record, read_times
 from smidgen.runs import checkpointer, prepare
 from smidgen.runs import run as module
@@ -48,7 +49,7 @@ from smidgen.runs import train as entry
 from smidgen.runs.options import RunOptions
 from smidgen.runs.predict import predict
 from smidgen.runs.run import RunResult, find_interrupted, resume, run
-from smidgen.training import TrainState, unsupported_reason
+from smidgen.training import TrainState, backends, device
 
 
 @pytest.fixture
@@ -152,8 +153,11 @@ def test_the_command_says_on_what_it_ran_and_tells_no_path(
     )
     found = run(quick(tiny), where, dataset=digits).record
     assert found is not None
-    start, end = "smidgen train experiment.toml --seed 7 --threads 1 --backend eager", "--skip-bad"
-    assert found.command == f"{start} --device cpu {end}"
+    backend = found.environment.backend
+    assert found.command == (
+        f"smidgen train experiment.toml --seed 7 --threads 1 --backend {backend} --device cpu "
+        "--skip-bad"
+    )
 
 
 @pytest.mark.usefixtures("no_report")
@@ -598,15 +602,20 @@ def test_an_edited_experiment_is_refused_and_other_words_about_it_are_not(
     assert outcome.record.experiment == experiment
 
 
+def skip_without_kernels() -> None:
+    try:
+        load_library()
+    except Unsupported as reason:
+        pytest.skip(str(reason))
+
+
 @pytest.mark.usefixtures("no_report")
 @pytest.mark.parametrize("backend", ["channels-last", "native"])
-def test_a_run_goes_on_in_the_form_that_it_began_in(
+def test_a_run_resumes_with_its_backend(
     tiny: Experiment, tmp_path: Path, stop: Stop, backend: str
 ) -> None:
-    if (
-        reason := unsupported_reason(backend, build(tiny.model, (1, 28, 28), 10), (1, 28, 28))
-    ) is not None:
-        pytest.skip(reason)
+    if backend == "native":
+        skip_without_kernels()
     experiment = altered(tiny, tmp_path)
     where = RunOptions(out=tmp_path, threads=1, backend=backend)
     whole = run(experiment, replace(where, out=tmp_path / "whole"))
@@ -626,19 +635,62 @@ def test_a_run_goes_on_in_the_form_that_it_began_in(
 
 
 @pytest.mark.usefixtures("no_report")
-def test_a_form_that_is_gone_is_said(
+def test_a_resumed_run_says_that_its_backend_cannot_be_used_any_more(
     tiny: Experiment, tmp_path: Path, stop: Stop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    skip_without_kernels()
+
+    def fail(*_: object, **__: object) -> None:
+        raise Unsupported("the compiler is gone")
+
     stop(7, signal.SIGTERM)
     with pytest.raises(Interrupted) as stopped:
-        run(altered(tiny, tmp_path), RunOptions(out=tmp_path, threads=1, backend="channels-last"))
+        run(altered(tiny, tmp_path), RunOptions(out=tmp_path, threads=1, backend="native"))
     stop(0, 0)
     assert stopped.value.folder is not None
-    monkeypatch.setattr(module, "unsupported_reason", lambda *_: "it is gone")
+    monkeypatch.setattr(backends, "build_native_network", fail)
     outcome = resume(stopped.value.folder)
     assert outcome.record is not None
     (said,) = outcome.record.caveats
-    assert "backend eager instead of channels-last" in said
+    assert "backend eager instead of native" in said
+    assert "kernels_sha256 None instead of " in said
+
+
+@pytest.mark.usefixtures("no_report")
+def test_a_run_resumed_with_other_kernels_says_so(
+    tiny: Experiment, tmp_path: Path, stop: Stop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    skip_without_kernels()
+    stop(7, signal.SIGTERM)
+    with pytest.raises(Interrupted) as stopped:
+        run(altered(tiny, tmp_path), RunOptions(out=tmp_path, threads=1, backend="native"))
+    stop(0, 0)
+    assert stopped.value.folder is not None
+    other = replace(load_library(), sha256="0" * 64, compiler="another compiler")
+    monkeypatch.setattr(device, "load_library", lambda: other)
+    outcome = resume(stopped.value.folder)
+    assert outcome.record is not None
+    (said,) = outcome.record.caveats
+    assert f"kernels_sha256 {'0' * 64} instead of {load_library().sha256}" in said
+    assert f"compiler another compiler instead of {load_library().compiler}" in said
+
+
+@pytest.mark.usefixtures("no_report")
+def test_a_run_says_which_backend_it_chose_and_why(tiny: Experiment, tmp_path: Path) -> None:
+    messages: list[str] = []
+
+    class Noted(Callback):
+        def on_message(self, text: str) -> None:
+            messages.append(text)
+
+    options = RunOptions(out=tmp_path, threads=1)
+    outcome = run(tiny, options, [Noted()])
+    assert outcome.record is not None
+    backend = outcome.record.environment.backend
+    (message,) = messages
+    assert message.startswith(f"backend: {backend}, 1 thread, because ")
+    run(tiny, replace(options, backend=backend), [Noted()])
+    assert messages == [message]
 
 
 @pytest.mark.usefixtures("no_report")

@@ -1,35 +1,23 @@
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import pytest
 import torch
+from kernels_oracle import needs_compiler
 from torch import Tensor, nn
 
 from smidgen.config import Optimizer, Train
-from smidgen.errors import ConfigError, DataError
+from smidgen.errors import ConfigError
+from smidgen.kernels import Unsupported, build_native_network
+from smidgen.kernels.build import load_library
 from smidgen.models.chain import build_chain
-from smidgen.training import (
-    BACKENDS,
-    Backend,
-    Speed,
-    backends,
-    choose_backend,
-    measure_backends,
-    unsupported_reason,
-)
+from smidgen.training import BACKENDS, backends, build_backend, choose_backend
 
 SHAPE = (1, 28, 28)
 SETTINGS = Train(epochs=10, batch_size=20, optimizer=Optimizer(name="sgd", lr=0.1))
-MANY = 60_000
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder for what is remembered; the kernels stay where they were compiled."""
-    monkeypatch.setattr(backends, "cache_folder", lambda *names: tmp_path.joinpath(*names))
-    return tmp_path
+MACS = 1_000_000
 
 
 @pytest.fixture
@@ -39,142 +27,121 @@ def network() -> nn.Module:
 
 
 @pytest.fixture
-def speeds(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str, int], float]:
-    """What a measurement finds, and under "" how often one was made."""
-    found: dict[tuple[str, int], float] = {("", 0): 0}
-
-    def measured(
-        network: nn.Module, shape: Any, settings: Train, names: Sequence[str], threads: Any
-    ) -> list[Speed]:
-        found["", 0] += 1
-        return [
-            Speed(
-                backend=Backend(name=name, threads=number),
-                images_per_second=found.get((name, number), 1.0),
-            )
-            for name in names
-            for number in threads
-        ]
-
-    monkeypatch.setattr(backends, "measure_backends", measured)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    return found
+def eight_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
 
 
-def test_the_fastest_form_is_taken(
-    network: nn.Module, speeds: dict[tuple[str, int], float]
-) -> None:
-    speeds["channels-last", 2] = 5.0
-    chosen = choose_backend(network, SHAPE, SETTINGS, MANY)
-    assert chosen == Backend(name="channels-last", threads=2)
+class WithSigmoid(nn.Module):
+    """A network that the kernels do not support."""
 
-
-def test_a_choice_is_remembered_for_what_it_depends_on(
-    network: nn.Module, speeds: dict[tuple[str, int], float], own_cache: Path
-) -> None:
-    speeds["eager", 1] = 5.0
-    first = choose_backend(network, SHAPE, SETTINGS, MANY)
-    speeds["channels-last", 2] = 9.0
-    assert choose_backend(network, SHAPE, SETTINGS, MANY) == first
-    assert speeds["", 0] == 1
-    larger = replace(SETTINGS, batch_size=21)
-    assert choose_backend(network, SHAPE, larger, MANY) == Backend(name="channels-last", threads=2)
-    for path in own_cache.rglob("*.json"):
-        path.write_text("{")
-    assert choose_backend(network, SHAPE, SETTINGS, MANY).name == "channels-last"
-    assert choose_backend(network, SHAPE, SETTINGS, MANY).name == "channels-last"
-    assert speeds["", 0] == 3
-
-
-def test_a_choice_that_cannot_be_kept_is_made_again(
-    network: nn.Module, speeds: dict[tuple[str, int], float], own_cache: Path
-) -> None:
-    (own_cache / "backends").touch()  # a file where the folder should be
-    for count in (1, 2):
-        choose_backend(network, SHAPE, SETTINGS, MANY)
-        assert speeds["", 0] == count
-
-
-def test_where_there_is_no_home_a_choice_is_made_all_the_same(
-    network: nn.Module, speeds: dict[tuple[str, int], float], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def homeless(*_: str) -> Path:
-        raise DataError("there is no home folder")
-
-    monkeypatch.setattr(backends, "cache_folder", homeless)
-    speeds["eager", 1] = 5.0
-    assert choose_backend(network, SHAPE, SETTINGS, MANY) == Backend(name="eager", threads=1)
-
-
-def test_a_short_run_is_not_measured(
-    network: nn.Module, speeds: dict[tuple[str, int], float]
-) -> None:
-    speeds["native", 1] = 9.0
-    assert choose_backend(network, SHAPE, SETTINGS, 100) == Backend(name="eager", threads=2)
-    assert choose_backend(network, SHAPE, SETTINGS, 100, ["channels-last"], [1]) == Backend(
-        name="channels-last", threads=1
-    )
-    assert speeds["", 0] == 0
-
-
-def test_where_there_is_no_choice_nothing_is_measured(
-    network: nn.Module, speeds: dict[tuple[str, int], float]
-) -> None:
-    found = choose_backend(network, SHAPE, SETTINGS, MANY, ["eager"], [1])
-    assert (found, speeds["", 0]) == (Backend(name="eager", threads=1), 0)
-
-
-class Fading(nn.Module):
-    """Nothing that the kernels know."""
-
-    def __init__(self) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        self.layer = nn.Linear(784, 10)
+        self.layer = nn.Conv2d(1, channels, 28)
 
     def forward(self, x: Tensor) -> Tensor:
-        found: Tensor = self.layer(x.flatten(1).sigmoid())
+        found: Tensor = self.layer(x).flatten(1).sigmoid()
         return found
 
 
-def test_a_form_that_a_network_does_not_have_is_an_error_that_says_why() -> None:
-    with pytest.raises(ConfigError, match=r"--backend: native is not used, since .*sigmoid"):
-        choose_backend(Fading(), SHAPE, SETTINGS, MANY, ["native"], [1])
-    with pytest.raises(ConfigError, match=r"--backend: fast is not used, since it must be one of"):
-        choose_backend(Fading(), SHAPE, SETTINGS, MANY, ["fast"], [1])
-    assert unsupported_reason("eager", Fading(), SHAPE) is None
+@needs_compiler
+def test_native_is_chosen_if_it_supports_the_network(network: nn.Module) -> None:
+    backend = choose_backend(network, SHAPE, SETTINGS, MACS)
+    assert backend.name == "native"
+    assert str(backend) == (
+        "backend: native, 1 thread, because its kernels support this network on this machine"
+    )
 
 
-@pytest.mark.parametrize("half", [False, True])
-def test_all_forms_compute_the_same(network: nn.Module, half: bool) -> None:
+@pytest.mark.parametrize(("channels", "name"), [(7, "eager"), (8, "channels-last")])
+def test_channels_last_is_chosen_from_eight_channels_on(channels: int, name: str) -> None:
+    backend = choose_backend(WithSigmoid(channels), SHAPE, SETTINGS, MACS)
+    assert backend.name == name
+    assert f"{channels} channels on average" in backend.reason
+    assert "sigmoid" in backend.reason
+
+
+def test_eager_is_chosen_without_convolutions() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+    backend = choose_backend(network, SHAPE, SETTINGS, MACS)
+    assert (backend.name, backend.reason) == ("eager", "the network has no convolutions")
+
+
+@pytest.mark.usefixtures("eight_cores")
+@pytest.mark.parametrize(
+    ("macs", "batch_size", "threads"),
+    [(690_064, 128, 1), (802_740, 128, 2), (5_960_320, 128, 8), (690_064, 512, 4)],
+)
+def test_threads_follow_from_the_work_in_a_batch(macs: int, batch_size: int, threads: int) -> None:
+    settings = replace(SETTINGS, batch_size=batch_size)
+    network = WithSigmoid(8)
+    assert choose_backend(network, SHAPE, settings, macs).threads == threads
+    assert choose_backend(network, SHAPE, settings, macs, threads=3).threads == 3
+
+
+def test_without_a_compiler_the_reason_says_what_to_install(
+    network: nn.Module, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    load_library.cache_clear()
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    backend = choose_backend(network, SHAPE, SETTINGS, MACS)
+    assert backend.name == "eager"
+    assert "there is no C++ compiler; install g++ or clang++" in backend.reason
+    assert "several times slower" in backend.reason
+
+
+def test_nothing_is_timed(network: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow a backend is here, the rule chooses it."""
+    first = choose_backend(network, SHAPE, SETTINGS, MACS)
+    monkeypatch.setattr("time.perf_counter", lambda: 0.0)
+    monkeypatch.setattr("time.time", lambda: 0.0)
+    assert choose_backend(network, SHAPE, SETTINGS, MACS) == first
+
+
+def test_a_requested_backend_that_cannot_be_used_is_an_error_that_says_why() -> None:
+    message = r"--backend native cannot train this network here because .*sigmoid"
+    with pytest.raises(ConfigError, match=message):
+        choose_backend(WithSigmoid(8), SHAPE, SETTINGS, MACS, name="native")
+    with pytest.raises(ConfigError, match="--backend is 'fast'; it must be one of auto, eager,"):
+        choose_backend(WithSigmoid(8), SHAPE, SETTINGS, MACS, name="fast")
+    assert choose_backend(WithSigmoid(8), SHAPE, SETTINGS, MACS, name="eager").name == "eager"
+
+
+@needs_compiler
+def test_the_kernels_are_tested_once(network: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    built = []
+    correct = build_native_network
+
+    def noted(*arguments: object, **settings: object) -> Callable[[Tensor], Tensor]:
+        built.append(settings)
+        return correct(*arguments, **settings)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(backends, "build_native_network", noted)
+    backend = choose_backend(network, SHAPE, SETTINGS, MACS, threads=2)
+    backend.forward(torch.randn(20, *SHAPE))
+    assert built == [{"batch_size": 20, "threads": 2, "bfloat16": False}]
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_all_backends_compute_the_same(
+    network: nn.Module, precision: Literal["float32", "bfloat16"]
+) -> None:
+    settings = replace(SETTINGS, precision=precision)
     images, weights = torch.randn(20, *SHAPE), torch.randn(20, 10)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     found = []
-    for backend in BACKENDS:
-        if unsupported_reason(backend, network, SHAPE) is not None:
-            continue
+    for name in BACKENDS:
         network.load_state_dict(before)
         network.train().zero_grad()
-        loss = (backends.forward_with(backend, network, SHAPE, half)(images) * weights).sum()
-        torch.autograd.backward(loss)
+        try:
+            backend = build_backend(name, network, SHAPE, settings, threads=1)
+        except Unsupported:
+            continue
+        torch.autograd.backward((backend.forward(images) * weights).sum())
         gradient = torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None])
         found.append(gradient)
     assert len(found) >= 2
     for gradient in found[1:]:
         close = (gradient - found[0]).norm() / found[0].norm()
-        assert close < (0.1 if half else 1e-4)
-
-
-@pytest.mark.parametrize("training", [True, False])
-def test_a_measurement_leaves_everything_as_it_was(network: nn.Module, training: bool) -> None:
-    network.train(training)
-    before = {name: value.clone() for name, value in network.state_dict().items()}
-    threads, state = torch.get_num_threads(), torch.get_rng_state()
-    found = measure_backends(network, SHAPE, SETTINGS, ["eager", "channels-last"], [1, 2], 0.01)
-    assert [(s.backend.name, s.backend.threads) for s in found] == [
-        (name, number) for name in ("eager", "channels-last") for number in (1, 2)
-    ]
-    assert all(speed.images_per_second > 0 for speed in found)
-    assert network.training is training
-    assert torch.get_num_threads() == threads
-    assert torch.equal(torch.get_rng_state(), state)
-    torch.testing.assert_close(network.state_dict(), before, rtol=0, atol=0)
+        assert close < (0.1 if precision == "bfloat16" else 1e-4)

@@ -18,7 +18,7 @@ from smidgen.errors import CheckpointError, ModelError
 from smidgen.evaluate import evaluate
 from smidgen.models.chain import build_chain
 from smidgen.record import Epoch, Score
-from smidgen.training import TrainState, forward_with, train
+from smidgen.training import TrainState, build_backend, train
 from smidgen.training.schedule import rate
 
 PLAIN = Train(
@@ -100,12 +100,12 @@ def learn(
         seed=seed,
     )
     network, seen = network or small(), seen or Seen()
-    bfloat16 = settings.precision == "bfloat16"
+    backend = build_backend("eager", network, data.image_shape, settings, threads=1)
     return train(
         network,
         batches,
         settings,
-        forward=forward_with("eager", network, data.image_shape, bfloat16),
+        forward=backend.forward,
         evaluate=seen.evaluate,
         callback=seen,
         start=start,

@@ -45,35 +45,25 @@ def _bench(given: argparse.Namespace) -> int:
     from smidgen.data import load
     from smidgen.errors import UnavailableError
     from smidgen.formatting import seconds
-    from smidgen.runs.benchmark import bench
+    from smidgen.runs.benchmark import benchmark
 
     experiment = chosen_experiment(given)
     flags = given_options(given, "threads", "batch_sizes", "device", "seconds")
     try:
         num_images = len(load(experiment.data, data_dir=given.data_dir).train)
     except UnavailableError:
-        num_images = 60_000  # nothing of the images is needed but their number
-    found = bench(experiment, num_images, **flags)
+        num_images = 60_000  # only their number is needed
+    found = benchmark(experiment, num_images, **flags)
     if given.json:
         print(json.dumps(to_plain(found), indent=1))
         return 0
-    print(f"{'backend':<14}{'threads':>8}{'batch':>7}{'images/s':>11}{'of peak':>9}{'epoch':>12}")
-    for row in found.rows:
-        print(
-            f"{row.backend:<14}{row.threads:>8}{row.batch_size:>7}{row.images_per_second:>11,.0f}"
-            f"{row.share_of_peak:>9.0%}{seconds(row.epoch_seconds):>12}"
-        )
-    for backend, reason in found.left_out.items():
-        print(f"{backend} is not used, since {reason}")
-    peaks = ", ".join(f"{peak:,.0f} with {n}" for n, peak in found.peak_gflops.items())
-    print(f"peak: the float32 matrix product's GFLOP/s: {peaks} threads")
+    print(found)
     epochs, own = experiment.train.epochs, experiment.train.batch_size
     best = next((row for row in found.rows if row.batch_size == own), None)
-    if best is None:  # only others were asked for
-        return 0
-    print(
-        f"{epochs} epochs of {num_images:,} images take {seconds(epochs * best.epoch_seconds)} of "
-        f"steps in the backend {best.backend} with threads: {best.threads}; making the batches and "
-        "validation come on top"
-    )
+    if best is not None:
+        print(
+            f"{epochs} epochs of {num_images:,} images take "
+            f"{seconds(epochs * best.epoch_seconds)} of training steps with {best.backend}, "
+            f"threads: {best.threads}; preparing batches and validation take additional time"
+        )
     return 0

@@ -4,7 +4,6 @@ They train chains of common layers on a CPU. `Unsupported` says why they cannot;
 """
 
 from smidgen.kernels.autograd import NativeNetwork
-from smidgen.kernels.build import build_identity
 from smidgen.kernels.images import prepare_batch
 from smidgen.kernels.lowering import Unsupported
 from smidgen.kernels.self_test import build_native_network
@@ -12,7 +11,6 @@ from smidgen.kernels.self_test import build_native_network
 __all__ = [
     "NativeNetwork",
     "Unsupported",
-    "build_identity",
     "build_native_network",
     "prepare_batch",
 ]

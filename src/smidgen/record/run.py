@@ -5,7 +5,7 @@ no report can show, whether it was just computed or read from a file.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from smidgen.budget import Verdict
 from smidgen.config import Experiment
@@ -133,7 +133,7 @@ class Environment:
     smidgen: str
     """Version."""
     commit: str | None
-    """Of smidgen's checkout, with "+" if it has changes; None outside of a checkout."""
+    """Of smidgen's checkout; None outside of one. With changes: "+" and a digest of them."""
     python: str
     """Version."""
     torch: str
@@ -148,6 +148,18 @@ class Environment:
     """CPU threads."""
     backend: str
     """How training steps were computed: eager, channels-last or native."""
+    kernels_sha256: str | None = None
+    """Of the compiled library of the native backend; None for the others."""
+    compiler: str | None = None
+    """What compiled it, by its own description; None for the other backends."""
+
+    def changes_to(self, other: "Environment") -> tuple[str, ...]:
+        """What differs in `other`, one phrase for each field."""
+        return tuple(
+            f"{field.name} {new} instead of {old}"
+            for field in fields(self)
+            if (new := getattr(other, field.name)) != (old := getattr(self, field.name))
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

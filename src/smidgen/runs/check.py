@@ -202,4 +202,8 @@ def _repeat_differences(
         "trained again: weights' SHA-256": (again.weights_sha256, record.weights_sha256),
         "trained again: epochs": (again.epochs, record.epochs),
     }
-    return _differences(pairs)
+    differences = _differences(pairs)
+    changes = record.environment.changes_to(again.environment)
+    if differences and changes:
+        differences.append(f"trained again with {', '.join(changes)}")
+    return differences

@@ -1,10 +1,9 @@
 """What a run needs before its first step: its network and profile, then data and backend."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from smidgen.config import Experiment
 from smidgen.data import Dataset, DatasetInfo
@@ -13,7 +12,7 @@ from smidgen.profiling import check_output, profile
 from smidgen.record import DataRecord, Environment, Profile
 from smidgen.runs.options import RunOptions
 from smidgen.seeds import seed_all
-from smidgen.training import BACKENDS, choose_backend, forward_with
+from smidgen.training import Backend, choose_backend
 from smidgen.training.device import describe_environment
 
 
@@ -26,8 +25,8 @@ class PreparedRun:
     profile: Profile
     dataset: Dataset
     """On the device that trains."""
-    forward: Callable[[Tensor], Tensor]
-    """The network's training scores, computed by the backend."""
+    backend: Backend
+    """Computes the network's training steps."""
     environment: Environment
 
 
@@ -63,22 +62,20 @@ def prepare_run(
     Raises:
         ConfigError: the backend that the options name cannot train this network here.
     """
-    shape, settings = dataset.image_shape, experiment.train
     backend = choose_backend(
         network.to(device),
-        shape,
-        settings,
-        len(dataset.train),
-        BACKENDS if options.backend == "auto" else (options.backend,),
-        [options.threads] if options.threads else None,
+        dataset.image_shape,
+        experiment.train,
+        profile.macs,
+        name=options.backend,
+        threads=options.threads,
     )
     torch.set_num_threads(backend.threads)
-    bfloat16 = settings.precision == "bfloat16"
     return PreparedRun(
         network=network,
         profile=profile,
         dataset=dataset.to(device),
-        forward=forward_with(backend.name, network, shape, bfloat16),
+        backend=backend,
         environment=describe_environment(device, backend.name),
     )
 

@@ -6,15 +6,12 @@ import shlex
 import signal
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
-from smidgen import kernels
 from smidgen._storage.digests import sha256_of
 from smidgen._storage.files import remove_partial_files, write_atomic
 from smidgen._storage.locks import locked, new_run_folder
@@ -26,12 +23,11 @@ from smidgen.data import (
     Dataset,
     DatasetSource,
     InMemory,
-    PrepareBatch,
     TrainLoader,
     dataset_in_memory,
     open_dataset,
 )
-from smidgen.errors import BusyError, CheckpointError, DataError, Interrupted
+from smidgen.errors import BusyError, CheckpointError, ConfigError, DataError, Interrupted
 from smidgen.evaluate import evaluate_split
 from smidgen.models import ModelInMemory
 from smidgen.record import (
@@ -71,7 +67,6 @@ from smidgen.training import (
     remove_checkpoints,
     save_checkpoint,
     train,
-    unsupported_reason,
 )
 from smidgen.training.device import compute_settings
 from smidgen.training.signals import noted_signals
@@ -155,7 +150,8 @@ def run(
             Path(options.out) / experiment.name, f"seed-{options.seed}", fill
         ) as folder:
             task = _Task(folder, checkpoint, {}, prepared, options.checkpoint_seconds, clock)
-            return _complete(task, callbacks)
+            messages = (str(prepared.backend),) if options.backend == "auto" else ()
+            return _complete(task, callbacks, messages)
 
 
 def resume(
@@ -203,9 +199,11 @@ def resume(
             network, profile = prepare_network(experiment, source.info, options.seed, model)
             dataset = source if isinstance(source, Dataset) else source.load()
             _require_same_data(dataset, checkpoint, folder)
-            if unsupported_reason(options.backend, network.to(target), dataset.image_shape):
+            try:
+                prepared = prepare_run(network, profile, dataset, experiment, options, target)
+            except ConfigError:  # the backend cannot be used any more, or on another device
                 options = replace(options, backend="auto")
-            prepared = prepare_run(network, profile, dataset, experiment, options, target)
+                prepared = prepare_run(network, profile, dataset, experiment, options, target)
             caveats = inexact_reasons(checkpoint, prepared.environment)
             resumed = replace(
                 checkpoint,
@@ -240,12 +238,7 @@ def find_interrupted(experiment: Experiment, options: RunOptions) -> Path | None
 
 def inexact_reasons(checkpoint: Checkpoint, now: Environment) -> tuple[str, ...]:
     """Why a run resumed from `checkpoint` may differ from an uninterrupted one: one sentence."""
-    before = checkpoint.environment
-    changes = [
-        f"{field.name} {new} instead of {old}"
-        for field in fields(Environment)
-        if (new := getattr(now, field.name)) != (old := getattr(before, field.name))
-    ]
+    changes = checkpoint.environment.changes_to(now)
     if not changes:
         return ()
     place = f"epoch {checkpoint.epoch}, after batch {checkpoint.batch}"
@@ -349,7 +342,7 @@ def _train(
         mean=data.mean,
         std=data.std,
         seed=checkpoint.seed,
-        prepare=_prepare_batch(checkpoint.environment.backend),
+        prepare=prepared.backend.prepare,
     )
     start = TrainState(
         epoch=checkpoint.epoch,
@@ -364,7 +357,7 @@ def _train(
             prepared.network,
             loader,
             settings,
-            forward=prepared.forward,
+            forward=prepared.backend.forward,
             evaluate=evaluate,
             callback=CallbackList([checkpointer, *callbacks]),
             start=start if task.tensors else None,
@@ -393,15 +386,6 @@ def _score_and_save(task: _Task, network: nn.Module, epochs: tuple[Epoch, ...]) 
         environment=checkpoint.environment,
         verdict=experiment.budget.check(profile, epochs=len(epochs), accuracy=test.score.accuracy),
         caveats=checkpoint.caveats,
-    )
-
-
-def _prepare_batch(backend: str) -> PrepareBatch | None:
-    """The backend's preparation of images; None if it leaves that to PyTorch."""
-    return (
-        partial(kernels.prepare_batch, threads=torch.get_num_threads())
-        if backend == "native"
-        else None
     )
 
 

@@ -1,111 +1,136 @@
-"""The ways to compute a training step, all of one mathematics, and which is the fastest here."""
+"""Backends: the ways to compute a training step, and the rule that chooses one.
 
-import contextlib
-import copy
-import json
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+They give the same results up to rounding. The rule depends only on network, batch size, device and
+machine; docs/decisions/2026-11-25-backend-rule.md has the measurements that it was made from.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from smidgen._storage.cache import cache_folder
-from smidgen._storage.digests import sha256_of
-from smidgen._storage.files import make_folder, write_atomic
-from smidgen._storage.serialization import from_plain, to_plain
-from smidgen._version import __version__
 from smidgen.config import Train
-from smidgen.errors import ConfigError, SmidgenError
-from smidgen.kernels import Unsupported, build_native_network
-from smidgen.kernels.build import processor_name
-from smidgen.training.step import TrainStep
+from smidgen.data import PrepareBatch
+from smidgen.errors import ConfigError
+from smidgen.kernels import Unsupported, build_native_network, prepare_batch
 
 BACKENDS = ("eager", "channels-last", "native")
-"""torch as it is; its tensors with channels side by side; kernels of our own (docs/kernels.md)."""
+"""PyTorch as it is; with its channels-last memory format; with native kernels (docs/kernels.md)."""
 
 Shape = tuple[int, int, int]
 
-_TURNS = 2  # the better one counts: other work on the machine only ever slows
-_FEW_IMAGES = 50_000  # in all epochs: over before a choice has paid
+_MACS_PER_THREAD = 1e8
+"""Multiply-adds in a forward pass of one batch that keep a thread busy."""
+_WIDE = 8
+"""Channels per convolution, on average, from which on channels-last is faster than eager."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Backend:
-    """How a run's steps are computed."""
+    """How one network's training steps are computed."""
 
     name: str
     """One of BACKENDS."""
     threads: int
+    """CPU threads."""
+    reason: str
+    """Why this backend was chosen, in words that follow "because"."""
+    forward: Callable[[Tensor], Tensor] = field(repr=False, compare=False)
+    """Returns the network's training scores (batch, classes) for a batch of images."""
+    prepare: PrepareBatch | None = field(default=None, repr=False, compare=False)
+    """Prepares batches of images; None leaves that to PyTorch."""
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Speed:
-    """What one backend gives here; the images are random, in memory and not augmented."""
-
-    backend: Backend
-    images_per_second: float
+    def __str__(self) -> str:
+        threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
+        return f"backend: {self.name}, {threads}, because {self.reason}"
 
 
 def choose_backend(
     network: nn.Module,
     image_shape: Shape,
     settings: Train,
-    num_images: int,
-    backends: Sequence[str] = BACKENDS,
-    threads: Sequence[int] | None = None,
+    macs: int,
+    *,
+    name: str = "auto",
+    threads: int | None = None,
 ) -> Backend:
-    """The fastest backend for `network` on its device: measured once, then remembered.
+    """Return the backend called `name`, or the one that the rule chooses for `network`.
 
-    `num_images` is how many an epoch has: a short run takes the first backend, unmeasured.
-    `threads` are the numbers of threads to choose from, one and all cores if they are left out.
+    The rule: eager without convolutions; native if it supports the network here; otherwise
+    channels-last on a CPU if the convolutions have at least 8 channels on average; otherwise eager.
+    One thread for each 10^8 multiply-adds of a batch's forward pass, up to torch's number of
+    threads, unless `threads` is given. `macs` are the network's multiply-adds for one image.
+    Nothing is timed: the same experiment always gets the same backend on the same machine.
 
     Raises:
-        ConfigError: none of `backends` is one for this network on this machine.
+        ConfigError: there is no backend called `name`, or it cannot train this network here.
     """
-    numbers = threads or sorted({1, torch.get_num_threads()})
-    if settings.epochs * num_images < _FEW_IMAGES:
-        backends, numbers = backends[:1], numbers[-1:]
-    reasons = {backend: unsupported_reason(backend, network, image_shape) for backend in backends}
-    possible = [backend for backend, reason in reasons.items() if reason is None]
-    if not possible:
-        said = "; ".join(
-            f"{backend} is not used, since {reason}" for backend, reason in reasons.items()
+    threads = threads or choose_threads(macs * settings.batch_size, torch.get_num_threads())
+    if name != "auto":
+        if name not in BACKENDS:
+            raise ConfigError(
+                f"--backend is {name!r}; it must be one of auto, {', '.join(BACKENDS)}."
+            )
+        try:
+            return build_backend(name, network, image_shape, settings, threads)
+        except Unsupported as unsupported:
+            raise ConfigError(
+                f"--backend {name} cannot train this network here because {unsupported}."
+            ) from None
+    channels, device = _mean_channels(network), next(network.parameters()).device.type
+    if not channels:
+        reason = "the network has no convolutions"
+        return build_backend("eager", network, image_shape, settings, threads, reason)
+    try:
+        reason = "its kernels support this network on this machine"
+        return build_backend("native", network, image_shape, settings, threads, reason)
+    except Unsupported as unsupported:
+        name = "channels-last" if channels >= _WIDE and device == "cpu" else "eager"
+        reason = (
+            f"the convolutions have {channels:.3g} channels on average, on {device}, and native "
+            f"cannot be used: {unsupported}"
         )
-        raise ConfigError(f"--backend: {said}.")
-    if len(possible) == len(numbers) == 1:
-        return Backend(name=possible[0], threads=numbers[0])
-    key = _key(network, image_shape, settings, possible, numbers)
-    found = _remembered(key)
-    if found is None:
-        speeds = measure_backends(network, image_shape, settings, possible, numbers)
-        found = max(speeds, key=lambda speed: speed.images_per_second).backend
-        _remember(key, found)
-    return found
+        return build_backend(name, network, image_shape, settings, threads, reason)
 
 
-def forward_with(
-    backend: str, network: nn.Module, image_shape: Shape, bfloat16: bool, batch_size: int = 128
-) -> Callable[[Tensor], Tensor]:
-    """`network` in training, computed in `backend`; its weights may change their layout.
+def choose_threads(macs: int, available: int) -> int:
+    """CPU threads for a batch whose forward pass takes `macs` multiply-adds.
 
-    `bfloat16`: products in bfloat16.
+    >>> choose_threads(90_000_000, 8), choose_threads(250_000_000, 8), choose_threads(10**12, 8)
+    (1, 3, 8)
+    """
+    return min(available, 1 + int(macs // _MACS_PER_THREAD))
+
+
+def build_backend(
+    name: str,
+    network: nn.Module,
+    image_shape: Shape,
+    settings: Train,
+    threads: int,
+    reason: str = "it was requested",
+) -> Backend:
+    """Return the backend called `name` for `network`, whose memory format may change.
 
     Raises:
-        Unsupported: this network, or this machine, has no such backend; says why.
+        Unsupported: it cannot train this network here; says why.
     """
-    device = next(network.parameters()).device.type
-    if backend == "native":
+    device, bfloat16 = next(network.parameters()).device.type, settings.precision == "bfloat16"
+    if name == "native":
         if device != "cpu":
             raise Unsupported(f"its kernels are for the CPU, not for {device}")
-        return build_native_network(
+        native = build_native_network(
             network,
             image_shape,
-            batch_size=batch_size,
-            threads=torch.get_num_threads(),
+            batch_size=settings.batch_size,
+            threads=threads,
             bfloat16=bfloat16,
         )
-    layout = torch.channels_last if backend == "channels-last" else torch.contiguous_format
+        prepare = partial(prepare_batch, threads=threads)
+        return Backend(name=name, threads=threads, reason=reason, forward=native, prepare=prepare)
+    layout = torch.channels_last if name == "channels-last" else torch.contiguous_format
     network.to(memory_format=layout)  # type: ignore[call-overload]
 
     def forward(images: Tensor) -> Tensor:
@@ -113,98 +138,10 @@ def forward_with(
             scores: Tensor = network(images.contiguous(memory_format=layout))
         return scores.float()
 
-    return forward
+    return Backend(name=name, threads=threads, reason=reason, forward=forward)
 
 
-def unsupported_reason(backend: str, network: nn.Module, image_shape: Shape) -> str | None:
-    """Why `network` cannot be computed in `backend`, to finish "not used, since"; else None."""
-    if backend not in BACKENDS:
-        return f"it must be one of {', '.join(BACKENDS)}"
-    if backend == "native":
-        try:
-            forward_with(backend, network, image_shape, bfloat16=False)
-        except Unsupported as reason:
-            return str(reason)
-    return None
-
-
-def measure_backends(
-    network: nn.Module,
-    image_shape: Shape,
-    settings: Train,
-    backends: Sequence[str],
-    threads: Sequence[int],
-    seconds: float = 0.3,
-) -> list[Speed]:
-    """The speed of training steps in each backend with each number of threads, in turns.
-
-    The network, the number of threads and torch's generator are then as they were.
-    """
-    device, half = next(network.parameters()).device, settings.precision == "bfloat16"
-    before, state = torch.get_num_threads(), torch.get_rng_state()
-    candidates = [
-        Backend(name=backend, threads=number) for backend in backends for number in threads
-    ]
-    best = dict.fromkeys(candidates, 0.0)
-    try:
-        images = torch.randn(settings.batch_size, *image_shape, device=device)
-        with torch.no_grad():
-            classes = copy.deepcopy(network).eval()(images[:1]).shape[1]
-        labels = torch.randint(classes, (len(images),), device=device)
-        for _ in range(_TURNS):
-            for backend in candidates:
-                torch.set_num_threads(backend.threads)
-                twin = copy.deepcopy(network).train()
-                learner = TrainStep(
-                    twin, settings, forward_with(backend.name, twin, image_shape, half)
-                )
-                learner.step(images, labels, 0.0)  # makes room, and warms the caches
-                begun, steps = time.perf_counter(), 0
-                while (passed := time.perf_counter() - begun) < seconds / _TURNS or not steps:
-                    learner.step(images, labels, 0.0)
-                    _wait(device)
-                    steps += 1
-                best[backend] = max(best[backend], steps * len(images) / passed)
-    finally:
-        torch.set_num_threads(before)
-        torch.set_rng_state(state)
-    return [Speed(backend=backend, images_per_second=speed) for backend, speed in best.items()]
-
-
-def _wait(device: torch.device) -> None:
-    """Until what was asked of the device is done."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    if device.type == "mps":
-        torch.mps.synchronize()
-
-
-def _key(
-    network: nn.Module,
-    image_shape: Shape,
-    settings: Train,
-    backends: Sequence[str],
-    threads: Sequence[int],
-) -> str:
-    """A name for all that the choice may depend on."""
-    device = next(network.parameters()).device
-    parts = [repr(network), image_shape, settings.batch_size, settings.optimizer.name]
-    parts += [settings.average.name, settings.precision, backends, threads, device.type]
-    parts += [torch.__version__, __version__, processor_name()]
-    return sha256_of(repr(parts))[:20]
-
-
-def _remembered(key: str) -> Backend | None:
-    try:
-        return from_plain(
-            Backend, json.loads((cache_folder("backends") / f"{key}.json").read_bytes())
-        )
-    except (OSError, SmidgenError, ValueError, RecursionError):
-        return None
-
-
-def _remember(key: str, backend: Backend) -> None:
-    """Keep the choice; where there is no place for it, it is measured again next time."""
-    with contextlib.suppress(SmidgenError):
-        folder = make_folder(cache_folder("backends"))
-        write_atomic(folder / f"{key}.json", json.dumps(to_plain(backend)) + "\n")
+def _mean_channels(network: nn.Module) -> float:
+    """Output channels of a convolution, on average; 0 if there are none."""
+    channels = [m.out_channels for m in network.modules() if isinstance(m, nn.Conv2d)]
+    return sum(channels) / max(1, len(channels))

@@ -12,7 +12,7 @@ import torch
 from smidgen._storage.digests import sha256_of
 from smidgen._version import __version__
 from smidgen.errors import ConfigError
-from smidgen.kernels.build import processor_name
+from smidgen.kernels.build import load_library, processor_name
 from smidgen.record import Environment
 
 MAX_THREADS = 1024
@@ -80,19 +80,10 @@ def require_threads(threads: int | None) -> None:
         raise ConfigError(f"--threads is {threads}; it must be from 1 to {MAX_THREADS:,}.")
 
 
-def settle(device: str = "auto", threads: int | None = None) -> torch.device:
-    """Apply the settings of `compute_settings` to the process for good; returns the device."""
-    require_threads(threads)
-    if threads is not None:
-        torch.set_num_threads(threads)
-    os.environ.setdefault(_CUBLAS, ":4096:8")
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    return select_device(device)
-
-
 def describe_environment(device: torch.device, backend: str) -> Environment:
     """Versions, machine, device and threads of this process, and the backend of its training."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
+    library = load_library() if backend == "native" else None
     return Environment(
         smidgen=__version__,
         commit=source_version(),
@@ -103,6 +94,8 @@ def describe_environment(device: torch.device, backend: str) -> Environment:
         device=f"{device.type} ({name})" if name else device.type,
         threads=torch.get_num_threads(),
         backend=backend,
+        kernels_sha256=library.sha256 if library else None,
+        compiler=library.compiler if library else None,
     )
 
 
