@@ -1,5 +1,8 @@
 import contextlib
+import json
+import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -39,7 +42,7 @@ samples = st.builds(
 
 @given(samples)
 def test_what_is_written_reads_back_equal(sample: Sample) -> None:
-    assert from_plain(Sample, to_plain(sample)) == sample
+    assert from_plain(Sample, json.loads(json.dumps(to_plain(sample)))) == sample
 
 
 GOOD = {"number": 1, "share": 2, "word": "x", "pair": [1, 2]}
@@ -48,6 +51,26 @@ GOOD = {"number": 1, "share": 2, "word": "x", "pair": [1, 2]}
 def test_an_integer_becomes_a_float_where_a_float_is_declared() -> None:
     share = from_plain(Sample, GOOD).share
     assert (share, type(share)) == (2.0, float)
+
+
+@dataclass(frozen=True)
+class Place:
+    path: str | os.PathLike[str] | None = None
+    word: str = ""
+
+
+def test_a_path_becomes_a_string_where_a_string_is_declared() -> None:
+    assert from_plain(Place, {"word": Path("a/b")}) == Place(word="a/b")
+    assert from_plain(Place, {"path": "a/b"}) == Place(path="a/b")
+    with pytest.raises(ValueError, match=r"^number is PosixPath\('a'\); it must be an integer\.$"):
+        from_plain(Sample, GOOD | {"number": Path("a")})
+    with pytest.raises(ValueError, match=r"^path is 3; it must be a string or a path\.$"):
+        from_plain(Place, {"path": 3})
+
+
+def test_an_instance_is_left_as_it_is() -> None:
+    schedule = Schedule(name="step")
+    assert from_plain(Sample, GOOD | {"inner": schedule}).inner is schedule
 
 
 def test_none_is_a_value_where_it_is_allowed() -> None:
