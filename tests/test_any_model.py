@@ -137,6 +137,7 @@ def test_train_check_predict_report(
         assert label == str(int(row.argmax()))
         assert share == pytest.approx(float(row.max()), abs=1e-4)
 
+    write_report(read_run(outcome.folder), outcome.folder)
     page = (outcome.folder / "report.html").read_text(encoding="utf-8")
     for layer in outcome.record.profile.layers:
         assert layer.name in page
@@ -151,6 +152,7 @@ def test_it_learns_and_its_report_has_plots(name: str, digits: "Dataset", tmp_pa
     assert outcome.folder is not None
     assert outcome.record is not None
     assert outcome.record.test.score.accuracy > 0.2  # guessing gives 0.1
+    write_report(read_run(outcome.folder), outcome.folder)
     drawn = {path.stem for path in (outcome.folder / "figures").glob("*.png")}
     assert {"confusion", "cost", "samples"} <= drawn
     assert ("feature-maps" in drawn) == (name != "Functional")
