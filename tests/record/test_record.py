@@ -131,6 +131,27 @@ def test_nan_and_infinity_are_never_written(record: RunRecord) -> None:
             write(value)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda r: replace(r, epochs=()), "it has no epochs"),
+        (lambda r: replace(r, data=replace(r.data, classes=("a", "b"))), "of 10 classes; the data"),
+        (lambda r: replace(r.test, num_images=0), "it has 0 test images"),
+        (lambda r: replace(r.test, num_correct=-1), "it has -1 correct of 360 test images"),
+        (lambda r: replace(r.test, num_correct=361), "it has 361 correct of 360 test images"),
+        (lambda r: replace(r.test, confusion=((1, 2), (3,))), "that is not square"),
+        (lambda r: replace(r.test, confusion=()), "that is not square"),
+        (lambda r: replace(r.test.score, loss=3.5e38), "beyond single precision"),
+        (lambda r: replace(r.verdict.limits[0], limit="max_hope"), "it has the limit 'max_hope'"),
+    ],
+)
+def test_a_record_refuses_what_no_run_can_have(
+    record: RunRecord, change: Callable[[RunRecord], object], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        change(record)
+
+
 def test_a_record_has_a_line_for_each_value(record: RunRecord) -> None:
     for text, following in (
         (format_record(record), f' "schema": {SCHEMA},'),

@@ -101,6 +101,13 @@ def test_the_same_record_gives_the_same_bytes(finished_folder: Path, tmp_path: P
 
 
 @pytest.mark.usefixtures("no_plots")
+def test_a_report_is_written_from_the_name_of_a_folder(spoilable: Path) -> None:
+    (spoilable / "report.html").unlink()
+    assert write_report(str(spoilable)) == spoilable / "report.html"
+    assert (spoilable / "report.html").is_file()
+
+
+@pytest.mark.usefixtures("no_plots")
 def test_an_html_page_escapes_texts_from_the_experiment(
     spoilable: Path, record: RunRecord, tmp_path: Path
 ) -> None:
