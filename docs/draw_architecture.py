@@ -3,11 +3,12 @@
     python docs/draw_architecture.py
 
 The order of the rooms is that of the layers in pyproject.toml, the text next to each is the first
-line of its docstring, and an arrow goes from a room to one that it imports. Arrows that follow from
-others are left out: if `a` imports `b` and `b` imports `c`, the arrow from `a` to `c` is not drawn.
+sentence of its docstring, and an arrow goes from a room to one that it imports. Arrows that follow
+from others are left out: if `a` imports `b` and `b` imports `c`, none is drawn from `a` to `c`.
 """
 
 import ast
+import re
 import tomllib
 from html import escape
 from pathlib import Path
@@ -19,7 +20,7 @@ DIAGRAM = ROOT / "docs" / "architecture.svg"
 NOT_ROOMS = {"__main__", "_version", "errors"}
 """An entry point, a constant, and exceptions that every room imports."""
 
-ROW, BOX_LEFT, BOX_WIDTH, BOX_HEIGHT, WIDTH = 40, 250, 150, 28, 1020
+ROW, BOX_LEFT, BOX_WIDTH, BOX_HEIGHT, WIDTH = 36, 170, 130, 26, 920
 
 
 def rooms_in_order() -> list[str]:
@@ -64,11 +65,12 @@ def reduced(imported: dict[str, set[str]]) -> dict[str, set[str]]:
 
 
 def purpose(room: str) -> str:
-    """The first line of the room's docstring, without its full stop."""
+    """Return the first sentence of the room's docstring, without the full stop."""
     folder = ROOT / "src" / "smidgen" / room
     path = folder / "__init__.py" if folder.is_dir() else folder.with_suffix(".py")
     docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-    return docstring.partition("\n")[0].rstrip(".")
+    first_line = docstring.partition("\n")[0]
+    return re.split(r"\.( |$)| \(", first_line)[0]
 
 
 def drawing() -> str:
@@ -78,7 +80,7 @@ def drawing() -> str:
     height = 20 + ROW * len(rooms)
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" '
-        'font-family="system-ui, sans-serif" font-size="14">',
+        'font-family="system-ui, sans-serif" font-size="13">',
         "<title>The rooms of smidgen and their imports</title>",
         '<defs><marker id="tip" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="8" '
         'markerHeight="8" orient="auto"><path d="M0 0 8 4 0 8z" fill="#4a6fa5"/></marker></defs>',
