@@ -1,1 +1,1 @@
-"""Files, folders, locks, digests and serialization: what others write to the disk with."""
+"""Files, locks, digests, tensor files, schemas, progress bars, the cache folder and user code."""
