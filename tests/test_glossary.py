@@ -104,6 +104,7 @@ GLOSSARY = {
         names=r"\b([Ss]tore|STORE|Draft|draft)\b",
         finds=("store", "read_store", "Draft"),
         spares=("restore", "stored"),
+        allowed_in=r"csrc/|data/images\.py$",  # a vector's store, Pillow's Image.draft
     ),
     "exhibit": Entry(
         instead="diagnostics",

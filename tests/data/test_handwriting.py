@@ -140,7 +140,7 @@ def test_an_empty_image_is_an_empty_frame(grayscale: Grayscale) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg"])
-def test_a_image_that_cannot_be_read_is_an_error(tmp_path: Path, suffix: str) -> None:
+def test_an_image_that_cannot_be_read_is_an_error(tmp_path: Path, suffix: str) -> None:
     path = save(tmp_path, Image.fromarray(drawing(90)), f"digit.{suffix}")
     whole = path.read_bytes()
     (tmp_path / "text.png").write_text("no image")
@@ -158,9 +158,7 @@ def test_a_image_that_cannot_be_read_is_an_error(tmp_path: Path, suffix: str) ->
 
 
 @pytest.mark.parametrize("side", [7_100, 9_500, 13_400])
-def test_a_image_that_is_too_large_is_refused_before_it_is_decoded(
-    tmp_path: Path, side: int
-) -> None:
+def test_too_large_an_image_is_refused_by_its_header(tmp_path: Path, side: int) -> None:
     # PNG's header holds the size; what follows is not read.
     small = save(tmp_path, Image.new("1", (8, 8))).read_bytes()
     header = small[12:16] + side.to_bytes(4, "big") * 2 + small[24:29]

@@ -65,7 +65,7 @@ def test_a_palette_of_grays_is_gray(tmp_path: Path) -> None:
     assert not read_header(saved(tmp_path / "a.gif", image)).color
 
 
-def test_cmyk_and_large_jpegs_are_decoded(tmp_path: Path) -> None:
+def test_cmyk_and_large_jpegs_are_read(tmp_path: Path) -> None:
     smooth = np.linspace(0, 255, 400 * 600).reshape(400, 600).astype(np.uint8)
     path = saved(tmp_path / "a.jpg", Image.fromarray(smooth).convert("CMYK"), quality=95)
     array = load_image(path, (3, 20, 30))
