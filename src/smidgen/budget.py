@@ -4,7 +4,7 @@ import dataclasses
 import html
 import textwrap
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from smidgen._storage.schema import described, option
 from smidgen.errors import ConfigError
@@ -18,6 +18,13 @@ _NAMES = {
     "max_weight_bytes": "weight bytes",
     "max_activation_bytes": "activation bytes",
 }
+_PROFILED = {
+    "max_params": "num_params",
+    "max_macs": "macs",
+    "max_weight_bytes": "weight_bytes",
+    "max_activation_bytes": "peak_activation_bytes",
+}
+"""The attributes of a profile that limits are about."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,20 +100,6 @@ class Verdict:
         return heading + (html_table(self.HEADER, self.rows) if self.limits else "")
 
 
-@runtime_checkable
-class Profiled(Protocol):
-    """Anything with the attributes of a profile that a budget limits."""
-
-    @property
-    def num_params(self) -> int: ...  # noqa: D102
-    @property
-    def macs(self) -> int: ...  # noqa: D102
-    @property
-    def weight_bytes(self) -> int: ...  # noqa: D102
-    @property
-    def peak_activation_bytes(self) -> int: ...  # noqa: D102
-
-
 @described("budget")
 class Budget:
     """Limits on a network and its training; None: no limit."""
@@ -159,21 +152,16 @@ class Budget:
         return Verdict(limits=tuple(limits))
 
     def _measure(self, network: Any) -> dict[str, float | None]:
-        if isinstance(network, Profiled):
-            return {
-                "max_params": network.num_params,
-                "max_macs": network.macs,
-                "max_weight_bytes": network.weight_bytes,
-                "max_activation_bytes": network.peak_activation_bytes,
-            }
+        if all(hasattr(network, name) for name in _PROFILED.values()):
+            return {limit: getattr(network, name) for limit, name in _PROFILED.items()}
         if not hasattr(network, "parameters"):
             raise ConfigError(
                 f"a budget checks a profile or a torch module, not a {type(network).__name__}."
             )
-        for name in ("max_macs", "max_weight_bytes", "max_activation_bytes"):
-            if getattr(self, name) is not None:
+        for limit in _PROFILED:
+            if limit != "max_params" and getattr(self, limit) is not None:
                 raise ConfigError(
-                    f"budget.{name} needs a profile: pass smidgen.profile(network, input_shape) "
+                    f"budget.{limit} needs a profile: pass smidgen.profile(network, input_shape) "
                     "instead of the network."
                 )
         parameters = list(network.parameters())  # torch lists a shared one once

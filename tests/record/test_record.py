@@ -261,7 +261,7 @@ def test_an_edited_record_is_refused_and_read_where_that_is_asked_for(
     assert read_record(spoilable, edited=True).seed == record.seed + 1
 
 
-def test_times_are_read_from_their_own_file(finished_folder: Path, record: RunRecord) -> None:
+def test_times_are_read_from_times_json(finished_folder: Path, record: RunRecord) -> None:
     times = read_times(finished_folder)
     assert times is not None
     assert len(times.epoch_seconds) == len(record.epochs)
