@@ -1,10 +1,10 @@
 # make quickstart: set everything up, train, print the verdict and the report's path
 # make test:       set everything up, run the quick tests
-# make check:      format, lint, types, imports and the quick tests: what CI runs
-# make slow:       the long tests, real trainings among them: what CI runs after that
-# make coverage:   the quick tests, and how many lines they reach: 90 % at least
+# make check:      format, lint, types, imports and the quick tests, as in CI
+# make slow:       the long tests, with real trainings, as in CI
+# make coverage:   the share of lines that the quick tests reach, at least 90 %
 # make notebook:   start Jupyter on the notebooks
-# make notebooks:  run each notebook from its text and write it again, outputs included
+# make notebooks:  run each notebook from its text and write it again with its outputs
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -37,20 +37,20 @@ notebook: .venv/notebook
 notebooks: .venv/notebook
 	$(BIN)/python notebooks/build.py
 
-# What Jupyter needs, beside the torch that is there.
+# What Jupyter needs, next to the torch that is installed.
 .venv/notebook: .venv/ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --no-build-isolation --editable '.[notebook]'
 	touch $@
 
-# The environment, made again when what it holds has changed.
+# The environment, updated when the lock file or pyproject.toml changes.
 .venv/ready: requirements.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
 
-# Write down what the newest allowed versions are. torch stays pinned by hand: any other request for
-# it brings gigabytes of GPU libraries along.
+# Pin the newest allowed versions. torch stays pinned by hand: any other request for it also installs
+# gigabytes of GPU libraries.
 lock:
 	$(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/python -m pip install --quiet $$(sed -n 's/^torch==.*/&/p' requirements.lock) --editable '.[dev]'

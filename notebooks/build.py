@@ -1,7 +1,7 @@
-"""Run the notebooks from top to bottom and write each .ipynb from its .py, outputs included.
+"""Run the notebooks from top to bottom and write each .ipynb from its .py, with its outputs.
 
-What differs from machine to machine, or from one time to the next, is left out: identifiers,
-times, versions. `make notebooks` calls this; it needs the extra `notebook`.
+Everything that varies with the machine or the time is left out: identifiers, times, versions.
+`make notebooks` calls this; it needs the extra `notebook`.
 """
 
 import sys
@@ -17,7 +17,7 @@ HERE = Path(__file__).parent
 
 
 def build(path: Path) -> None:
-    """Write the notebook beside `path`, a text in jupytext's percent format."""
+    """Write the notebook of `path`, a file in jupytext's percent format, next to it."""
     notebook: Any = jupytext.read(path)
     with tempfile.TemporaryDirectory() as folder:
         NotebookClient(
@@ -37,7 +37,7 @@ def build(path: Path) -> None:
         cell["id"] = f"cell-{number}"
         cell.metadata = {}
         for output in cell.get("outputs", []):
-            output.get("data", {}).pop("image/jpeg", None)  # the same picture again, with losses
+            output.get("data", {}).pop("image/jpeg", None)  # the same image as the PNG, with losses
     nbformat.validate(notebook)
     nbformat.write(notebook, path.with_suffix(".ipynb"))
 

@@ -1,4 +1,4 @@
-"""What tests of several rooms share."""
+"""Fixtures that tests of several rooms share."""
 
 import os
 import shutil
@@ -34,13 +34,13 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def mnist_folder() -> Path:
-    """The folder that holds MNIST's four files; the test is skipped where there is none."""
+    """The folder that holds MNIST's four files; the test is skipped if there is none."""
     if named := os.environ.get("SMIDGEN_DATA"):
         return Path(named)
-    beside = Path(__file__).parents[2] / "shared" / "data" / "mnist"
-    if not beside.is_dir():
-        pytest.skip("MNIST is not at hand: set SMIDGEN_DATA to the folder that holds its files")
-    return beside
+    default = Path(__file__).parents[2] / "shared" / "data" / "mnist"
+    if not default.is_dir():
+        pytest.skip("MNIST is not available: set SMIDGEN_DATA to the folder that has its files")
+    return default
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -51,7 +51,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture
 def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
-    """Asserts that a text is the one in the named file of tests/golden, or puts it there."""
+    """Compare a text with a file in tests/golden, or rewrite the file with --update-golden."""
 
     def check(name: str, text: str) -> None:
         path = Path(__file__).parent / "golden" / name
@@ -65,7 +65,7 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
 
 @pytest.fixture(scope="session")
 def digits() -> "Dataset":
-    """The embedded digits, the usual 300 images set aside."""
+    """The embedded digits, with the usual 300 validation images."""
     from smidgen.data import load
 
     return load(Data(name="digits"))
@@ -73,7 +73,7 @@ def digits() -> "Dataset":
 
 @pytest.fixture(scope="session")
 def tiny() -> Experiment:
-    """The smallest experiment that passes through everything and meets its budget."""
+    """A minimal experiment that uses every feature of training and meets its budget."""
     return Experiment(
         name="tiny",
         target="Something that learns | in seconds.",
@@ -94,7 +94,7 @@ def tiny() -> Experiment:
 def finished(
     tiny: Experiment, digits: "Dataset", tmp_path_factory: pytest.TempPathFactory
 ) -> "RunResult":
-    """What became of `tiny` with seed 3; its folder is for reading only."""
+    """The result of training `tiny` with seed 3; do not change its folder."""
     from smidgen.runs.options import RunOptions
     from smidgen.runs.train import train_experiment
 
@@ -111,12 +111,12 @@ def record(finished: "RunResult") -> RunRecord:
 
 @pytest.fixture(scope="session")
 def finished_folder(finished: "RunResult") -> Path:
-    """The folder of the finished run, for reading only."""
+    """The folder of the finished run; do not change it."""
     assert finished.folder is not None
     return finished.folder
 
 
 @pytest.fixture
 def spoilable(finished_folder: Path, tmp_path: Path) -> Path:
-    """A copy of the finished run's folder, to be changed at will."""
+    """A copy of the finished run's folder, which a test may change."""
     return Path(shutil.copytree(finished_folder, tmp_path / "spoilable"))

@@ -1,4 +1,4 @@
-"""Records that somebody has changed so well that only a look at the rest can tell."""
+"""Records that are forged consistently, so that only other files or a repetition reveal it."""
 
 import json
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from smidgen.record import RECORD, seal
 
 
 def forge(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    """Have `change` at the content of run.json, and give the result a digest of its own."""
+    """Apply `change` to the content of run.json, and seal the result again."""
     path = folder / RECORD
     plain = json.loads(path.read_text(encoding="utf-8"))
     del plain["sha256"]

@@ -408,7 +408,7 @@ def _(scene: Scene) -> None:
 @attempt("rounded weights", "weights' SHA-256")
 def _(scene: Scene) -> None:
     digest = scene.record.weights_sha256
-    scene.weights(lambda weights: {n: t.half().to(t.dtype) for n, t in weights.items()})
+    scene.weights(lambda weights: {n: t.to(torch.float16).to(t.dtype) for n, t in weights.items()})
     scene.forge(weights_sha256=digest)
 
 

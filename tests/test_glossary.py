@@ -77,7 +77,7 @@ GLOSSARY = {
     ),
     "part of a data set": Entry(
         instead="split",
-        names=r"(?i)\bDecoded\b(?! \w)|\b(train|test|validation|which|data) parts?\b|\bset aside\b",
+        names=r"\bDecoded\b|(?i:\b(train|test|validation|which|data) parts?\b|\bset aside\b)",
         prose=r"\b(train|training|test|validation) parts?\b|\bparts? of (a|the|its) data( set)?\b"
         r"|\b(sets?|setting) aside\b|\bput aside\b",
         finds=("Decoded", "test_part", "the test part", "is set aside", "a part of the data set"),
@@ -101,10 +101,10 @@ GLOSSARY = {
     ),
     "store": Entry(
         instead="cache",
-        names=r"\b([Ss]tore|STORE|Draft|draft)\b",
+        names=r"\b([Ss]tore|STORE|Draft)\b",
         finds=("store", "read_store", "Draft"),
         spares=("restore", "stored"),
-        allowed_in=r"csrc/|data/images\.py$",  # a vector's store, Pillow's Image.draft
+        allowed_in=r"csrc/",  # vectors are loaded and stored
     ),
     "exhibit": Entry(
         instead="diagnostics",
@@ -118,6 +118,7 @@ GLOSSARY = {
         prose=r"\bkeepers?\b",
         finds=("keeper", "kept", "the keeper"),
         spares=("keep", "is kept"),
+        allowed_in=r"kernels",  # values are kept by dropout
     ),
     "held": Entry(
         instead="locked, compared with, checked against",
@@ -196,7 +197,7 @@ GLOSSARY = {
     ),
     "half": Entry(
         instead="bfloat16",
-        names=r"(?i)\bhalf\b",
+        names=r"(?i)^half$",
         prose=r"`half`|\bhalf=",
         finds=("half", "with `half`", "half=True"),
         spares=("half of the images",),
