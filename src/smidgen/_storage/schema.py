@@ -46,12 +46,17 @@ class Interval:
         return above and below
 
     def __str__(self) -> str:
-        low, high = f"{self.low:,g}", f"{self.high:,.0f}" if self.high > 1 else f"{self.high:g}"
+        low = _shown(self.low)
         if math.isinf(self.high):
             return f"{low} or more" if self.includes_low else f"above {low}"
+        high = _shown(self.high)
         if self.includes_low:
             return f"from {low} to {'' if self.includes_high else 'below '}{high}"
         return f"above {low} and {'at most' if self.includes_high else 'below'} {high}"
+
+
+def _shown(number: float) -> str:
+    return f"{int(number):,}" if number.is_integer() else f"{number:g}"
 
 
 def option(
