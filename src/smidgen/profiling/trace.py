@@ -177,6 +177,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.events: list[Enter | Exit | Operator] = []
         self._calls: list[tuple[nn.Module, Enter]] = []
         self._alive: dict[int, Tensor] = {}  # keeps ids from being reused
+        self._ran: list[tuple[str, str, Shape]] = []
         self._failed: tuple[str, list[Shape]] | None = None
 
     @classmethod
@@ -238,27 +239,22 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.events.append(call)
 
     def _exit(self, module: nn.Module, args: Any, output: Any) -> None:
-        while self._calls.pop()[0] is not module:  # inner calls that raised, which forward caught
+        while self._calls[-1][0] is not module:  # an inner call that raised, which forward caught
+            self._calls.pop()
             self.events.append(Exit(()))
-        self.events.append(Exit(self.values(output)))
+        _, call = self._calls.pop()
+        outputs = self.values(output)
+        self.events.append(Exit(outputs))
+        if call.is_leaf:
+            self._ran.append((call.type, call.path, outputs[0].shape[1:] if outputs else ()))
 
     def failure(self, error: Exception) -> str:
         """The message for a forward that raised `error`."""
-        ran: list[tuple[Enter, Shape]] = []
-        open_calls: list[Enter] = []
-        for event in self.events:
-            if isinstance(event, Enter):
-                open_calls.append(event)
-            elif isinstance(event, Exit):
-                call = open_calls.pop()
-                if call.is_leaf:
-                    ran.append((call, event.outputs[0].shape[1:] if event.outputs else ()))
-        layers = [(call.type, call.path, shape) for call, shape in ran]
         if not self._calls:
-            return failure_message(error, None, "", (), self._failed, layers)
+            return failure_message(error, None, "", (), self._failed, self._ran)
         module, call = self._calls[-1]
         shape = call.inputs[0].shape if call.inputs else ()
-        return failure_message(error, module, call.path, shape, self._failed, layers)
+        return failure_message(error, module, call.path, shape, self._failed, self._ran)
 
 
 def _storage(tensor: Tensor) -> int:

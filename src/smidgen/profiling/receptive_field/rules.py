@@ -29,27 +29,25 @@ def window_of(operator: Operator) -> record.Window | None:
     """
     arguments = operator.arguments
     if operator.name == "convolution" and not arguments["transposed"]:
-        kernel = list(arguments["weight"].shape[2:])
+        kernel = arguments["weight"].shape[2:]
+        sides = len(kernel)
     elif operator.name in _POOLS:
-        kernel = list(arguments["kernel_size"])
-        kernel = kernel * (_POOLS[operator.name] // len(kernel))
+        kernel, sides = arguments["kernel_size"], _POOLS[operator.name]
     else:
         return None
-    if len(kernel) > 2:
+    if sides > 2:
         return None
+
+    def pair(value: Any, missing: int) -> record.Pair:
+        each = [value] if isinstance(value, int) else [*value]
+        return (each[0], each[-1]) if sides == 2 else (missing, each[0])
+
     return record.Window(
-        kernel=_pair(kernel, len(kernel), 1),
-        stride=_pair(arguments["stride"] or kernel, len(kernel), 1),
-        padding=_pair(arguments["padding"], len(kernel), 0),
-        dilation=_pair(arguments.get("dilation", 1), len(kernel), 1),
+        kernel=pair(kernel, 1),
+        stride=pair(arguments["stride"] or kernel, 1),
+        padding=pair(arguments["padding"], 0),
+        dilation=pair(arguments.get("dilation", 1), 1),
     )
-
-
-def _pair(value: Any, sides: int, neutral: int) -> record.Pair:
-    each = [value] if isinstance(value, int) else list(value)
-    each = each * sides if len(each) == 1 else each
-    vertical, horizontal = each if sides == 2 else (neutral, each[0])
-    return vertical, horizontal
 
 
 def _first(operator: Operator) -> Value:
