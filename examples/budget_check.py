@@ -24,7 +24,7 @@ budget = smidgen.Budget(max_params=8_000, max_macs=200_000, max_epochs=3, min_ac
 verdict = budget.check(smidgen.profile(network, (1, 28, 28)), epochs=3)
 assert verdict.passed, verdict
 
-data = smidgen.load(smidgen.Data(name="digits"))
+data = smidgen.load("digits")
 images = normalize(data.train.images, data.mean, data.std)
 optimizer = torch.optim.AdamW(network.parameters(), lr=0.003)
 torch.manual_seed(0)

@@ -53,13 +53,13 @@ from smidgen import (
 
 EPOCHS, ACCURACY = {"digits": (20, 0.97), "mnist": (12, 0.993)}[DATA]
 budget = Budget(max_params=7_999, max_epochs=EPOCHS, min_accuracy=ACCURACY)
-dataset = smidgen.load(Data(name=DATA))
+dataset = smidgen.load(DATA)
 print(f"{len(dataset.train):,} training images, {len(dataset.validation):,} validation images")
 
 
 def attempt(experiment: Experiment) -> RunResult:
     """Train the experiment and print the result."""
-    result = smidgen.train(experiment, smidgen.RunOptions(seed=0), dataset=dataset)
+    result = smidgen.train(experiment, smidgen.RunOptions(seed=0))
     if result.record is None:
         print("stopped before training: the network exceeds the budget")
     else:

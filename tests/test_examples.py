@@ -126,13 +126,21 @@ def test_the_python_that_is_shown_runs(
         return replace(original, data=Data(name="digits"), train=train, budget=budget)
 
     monkeypatch.setattr("smidgen.runs.train.find_experiment", shorter)
-    network = nn.Sequential(nn.Conv2d(1, 4, 28), nn.Flatten(), nn.Linear(4, 10))
-    exec(compile(code, "README.md", "exec"), {"my_network": network})
+    digits = smidgen.load("digits")
+    splits = [(split.images[:200], split.labels[:200]) for split in (digits.train, digits.test)]
+    names = ("x_train", "y_train", "x_test", "y_test")
+    values = (tensor.numpy() for split in splits for tensor in split)
+    defined = dict(zip(names, values, strict=True), MyNetwork=network, my_network=network())
+    exec(compile(code, "README.md", "exec"), defined)
     folders = list(Path("runs/gap-6k").iterdir())
     assert len(folders) == 1
     shown = capsys.readouterr().out
     assert re.search(rf"Total params +{784 * 4 + 4 + 40 + 10:,}", shown)
-    assert shown.endswith("True\n") or "print(smidgen.Budget" not in code
+    assert shown.endswith("True\n") or "print(budget" not in code
+
+
+def network() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(1, 4, 28), nn.Flatten(), nn.Linear(4, 10))
 
 
 def test_there_is_python_to_run() -> None:
