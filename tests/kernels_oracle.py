@@ -137,7 +137,7 @@ def philox(counter: Sequence[int], key: Sequence[int]) -> list[int]:
     return [a, b, c, d]
 
 
-def kept_by_dropout(
+def passes_dropout(
     probability: float, image: int, element: int, operation: int, seeds: Sequence[int]
 ) -> bool:
     """Whether dropout keeps a value: 16 bits of a Philox draw, which serves eight elements."""

@@ -12,8 +12,8 @@ from kernels_oracle import (
     assert_same,
     by_kernels,
     by_torch,
-    kept_by_dropout,
     needs_compiler,
+    passes_dropout,
     philox,
     tie_free_images,
 )
@@ -362,7 +362,7 @@ def test_masks_are_philox_of_image_element_and_operation(flags: tuple[str, ...])
         flat = mask.flatten(1)
         for image in (0, 3, 20):
             expected = [
-                kept_by_dropout(p, image, element, index, seeds) for element in range(flat.shape[1])
+                passes_dropout(p, image, element, index, seeds) for element in range(flat.shape[1])
             ]
             assert flat[image].tolist() == expected
 

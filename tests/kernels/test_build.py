@@ -34,9 +34,9 @@ def use_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -
 
 def test_the_library_is_compiled_once(cache: Path) -> None:
     load_library(FLAGS)
-    (kept,) = cache.iterdir()
+    (built,) = cache.iterdir()
     assert cache.stat().st_mode & 0o777 == 0o700
-    stamp = kept.stat().st_mtime_ns
+    stamp = built.stat().st_mtime_ns
     load_library.cache_clear()
     load_library(FLAGS)
     assert [path.stat().st_mtime_ns for path in cache.iterdir()] == [stamp]
@@ -44,10 +44,10 @@ def test_the_library_is_compiled_once(cache: Path) -> None:
 
 def test_a_damaged_library_is_compiled_again(cache: Path) -> None:
     load_library(FLAGS)
-    (kept,) = cache.iterdir()
-    whole = kept.read_bytes()
-    kept.unlink()  # it is mapped into this process, so another file takes its place
-    kept.write_bytes(whole[:100])
+    (built,) = cache.iterdir()
+    whole = built.read_bytes()
+    built.unlink()  # it is mapped into this process, so another file takes its place
+    built.write_bytes(whole[:100])
     load_library.cache_clear()
     load_library(FLAGS)
     assert [path.read_bytes() != whole[:100] for path in cache.iterdir()] == [True]

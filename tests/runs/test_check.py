@@ -293,6 +293,18 @@ def test_only_a_repetition_finds_what_is_forged_throughout(forged: Path) -> None
 
 
 @pytest.mark.usefixtures("no_report")
+def test_a_repetition_that_differs_names_what_has_changed_in_the_environment(forged: Path) -> None:
+    def with_another_compiler(plain: Any) -> None:
+        plain["environment"] |= {"compiler": "g++ 1.0", "kernels_sha256": "0" * 64}
+
+    forge(forged, with_another_compiler)
+    line = check(forged, repeat=True).differences[-1]
+    assert line.startswith("trained again with kernels_sha256 ")
+    assert f"instead of {'0' * 64}" in line
+    assert line.endswith("instead of g++ 1.0")
+
+
+@pytest.mark.usefixtures("no_report")
 def test_metrics_that_are_forged_are_found_by_a_repetition(
     spoilable: Path, record: RunRecord
 ) -> None:

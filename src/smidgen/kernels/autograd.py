@@ -147,16 +147,16 @@ class NativeNetwork:
     def dropout_masks(self) -> Iterator[Tensor]:
         """Yield the masks of the latest forward pass, one for each dropout in their order.
 
-        Each is (batch, channels, height, width), True where a value was kept.
+        Each is (batch, channels, height, width), True where a value passes.
         """
         assert self._state is not None
         for index, op in enumerate(self._plan.ops):
             if op.dropout:
-                kept = torch.empty(self._state.images, *op.shape, dtype=torch.bool)
+                mask = torch.empty(self._state.images, *op.shape, dtype=torch.bool)
                 self._kernels.smidgen_dropout_mask(
-                    ctypes.byref(self._state), index, ctypes.c_void_p(kept.data_ptr())
+                    ctypes.byref(self._state), index, ctypes.c_void_p(mask.data_ptr())
                 )
-                yield kept
+                yield mask
 
     def _parameters(self) -> list[Tensor]:
         """The network's current parameters: loading weights may have replaced them."""

@@ -56,7 +56,7 @@ def load_library(flags: tuple[str, ...] = ()) -> Library:
     """Load the kernels, compiled with additional compiler `flags`; compile them if necessary.
 
     The library's file name contains a hash of sources, flags, compiler and processor, and the hash
-    of its own bytes, which is checked before loading. If no compiler succeeds, that is remembered
+    of its bytes, which is checked before loading. If no compiler succeeds, that is remembered
     until sources, compilers or processor change or the file that the message names is deleted.
 
     Raises:

@@ -50,16 +50,16 @@ class Dropout {
         for (int i = 0; i < VECTOR_WIDTH; i++) image[i] = block * VECTOR_WIDTH + i;
     }
 
-    Vec forward(Vec v, int element) { return active ? select(kept(element), v * scale) : v; }
+    Vec forward(Vec v, int element) { return active ? select(passing(element), v * scale) : v; }
 
     // With a ReLU before it, what was dropped shows in the output: it is 0.
     Vec backward(Vec g, Vec out, bool relu, int element) {
         if (active) g *= scale;
         if (relu) return select((Mask)(out > Vec{}), g);
-        return active ? select(kept(element), g) : g;
+        return active ? select(passing(element), g) : g;
     }
 
-    Mask kept(int element) {
+    Mask passing(int element) {
         int drawn = whole_channels ? element / plane : element;
         if (drawn / DRAW != current) draw(drawn / DRAW);
         return masks[drawn % DRAW];

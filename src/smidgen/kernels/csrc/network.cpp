@@ -95,7 +95,7 @@ template <typename F> static void for_each_block(const Network &net, F run) {
 }
 
 // From rows of floats, one for each image, to a block of vectors; absent images are 0.
-static void load_block(const Network &net, int block, const float *from, size_t size, Vec *to) {
+static void read_block(const Network &net, int block, const float *from, size_t size, Vec *to) {
     for (size_t e = 0; e < size; e++) {
         Vec v = {};
         for (int i = 0; i < net.num_present(block); i++)
@@ -104,7 +104,7 @@ static void load_block(const Network &net, int block, const float *from, size_t 
     }
 }
 
-static void store_block(const Network &net, int block, const Vec *from, size_t size, float *to) {
+static void write_block(const Network &net, int block, const Vec *from, size_t size, float *to) {
     for (int i = 0; i < net.num_present(block); i++)
         for (size_t e = 0; e < size; e++) to[(block * VECTOR_WIDTH + i) * size + e] = from[e][i];
 }
@@ -129,12 +129,12 @@ extern "C" void smidgen_forward(const Network *network, const float *images, flo
         for_each_block(net, [&](int block, const Scratch &scratch) {
             size_t size = net.ops[0].in_size();
             if (!start)
-                load_block(net, block, images, size, (Vec *)net.ops[0].input + size * block);
+                read_block(net, block, images, size, (Vec *)net.ops[0].input + size * block);
             for (int i = start; i < end; i++) forward_operation(net, i, block, scratch);
             if (end < net.num_ops)
                 norm_block_sums(net, net.ops[end], block);
             else
-                store_block(net, block, last.output + last.size() * block, last.size(), scores);
+                write_block(net, block, last.output + last.size() * block, last.size(), scores);
         });
         if (end < net.num_ops) norm_statistics(net, net.ops[end]);
     }
@@ -164,7 +164,7 @@ extern "C" void smidgen_backward(const Network *network, const float *score_grad
                 return net.gradients[i & 1] + net.gradient_size * block;
             };
             if (end == net.num_ops)
-                load_block(net, block, score_gradients, last.size(), gradient(end - 1));
+                read_block(net, block, score_gradients, last.size(), gradient(end - 1));
             else
                 backward_operation(net, end, block, gradient(end), gradient(end - 1), scratch);
             for (int i = end - 1; i >= start; i--) {
@@ -182,14 +182,14 @@ extern "C" void smidgen_backward(const Network *network, const float *score_grad
 
 // The dropout mask of operation `index` in the latest forward pass, 1 where a value was kept:
 // (image, element) of its output.
-extern "C" void smidgen_dropout_mask(const Network *net, int32_t index, uint8_t *kept) {
+extern "C" void smidgen_dropout_mask(const Network *net, int32_t index, uint8_t *mask) {
     int size = net->ops[index].size();
     for (int block = 0; block < net->blocks; block++) {
         Dropout dropout(*net, index, block);
         for (int e = 0; e < size; e++) {
-            Mask mask = dropout.kept(e);
+            Mask passing = dropout.passing(e);
             for (int i = 0; i < net->num_present(block); i++)
-                kept[(size_t)(block * VECTOR_WIDTH + i) * size + e] = mask[i] != 0;
+                mask[(size_t)(block * VECTOR_WIDTH + i) * size + e] = passing[i] != 0;
         }
     }
 }
