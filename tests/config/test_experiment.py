@@ -313,7 +313,9 @@ def test_an_error_shows_only_the_beginning_of_what_is_wrong() -> None:
     assert len(str(caught.value)) < 2000
 
 
-@pytest.mark.parametrize("source", ["net.py:Net", "deep/net.py:Net", "../net.py:Net"])
+@pytest.mark.parametrize(
+    "source", ["net.py:Net", "deep/net.py:Net", "../net.py:Net", "a:b/net.py:Net"]
+)
 def test_a_module_is_relative_to_the_experiment_file(
     source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
