@@ -178,3 +178,16 @@ def test_the_identity_changes_with_flags_and_not_with_the_place(
     load_library.cache_clear()
     again = load_library(FLAGS)
     assert (again.sha256, again.compiler) == (first.sha256, first.compiler)
+
+
+def test_a_failure_that_cannot_be_remembered_is_reported_all_the_same(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr("smidgen.kernels.build.write_atomic", fail)
+    monkeypatch.setenv("PATH", "/nowhere")
+    use_compiler(tmp_path, monkeypatch, "exit 1")
+    with pytest.raises(Unsupported, match="compiler fails: it does not say why"):
+        load_library(FLAGS)

@@ -1,5 +1,6 @@
 """Compiles the kernels once for this machine's processor, and caches the library."""
 
+import contextlib
 import ctypes
 import functools
 import os
@@ -76,7 +77,8 @@ def load_library(flags: tuple[str, ...] = ()) -> Library:
         try:
             return _first_that_works(compilers, flags, folder)
         except Unsupported as reason:
-            write_atomic(failure, str(reason))
+            with contextlib.suppress(OSError, SmidgenError):
+                write_atomic(failure, str(reason))
             raise
     except (OSError, SmidgenError, ValueError) as error:
         raise Unsupported(f"the kernels cannot be built: {error}") from None
