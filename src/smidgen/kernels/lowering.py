@@ -1,6 +1,5 @@
 """Lowers a network to the operations that the kernels have; refuses anything else."""
 
-import math
 import operator
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -53,15 +52,6 @@ class Plan:
     ops: tuple[Operation, ...]
     log_softmax: bool
     """Whether torch applies a log-softmax to the last output."""
-
-    @property
-    def macs(self) -> int:
-        """Multiply-adds of the convolutions and linear layers for one image."""
-        return sum(
-            op.module.weight.numel() * math.prod(op.shape[1:])
-            for op in self.ops
-            if op.kind == "convolution" and isinstance(op.module, nn.Conv2d | nn.Linear)
-        )
 
     def parameters(self) -> Iterator[Tensor]:
         """The parameters in the order of the operations, each weight before its bias."""
