@@ -13,7 +13,7 @@ from smidgen.config import Experiment
 from smidgen.record import DataRecord, Environment, Epoch, Profile, RunRecord
 
 if TYPE_CHECKING:
-    from smidgen.training import TrainState
+    from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,6 +48,22 @@ class Progress:
     images_per_second: float
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainState:
+    """Everything that the rest of a training run depends on, between two steps."""
+
+    epoch: int
+    """The current epoch, from 1; one past the last when training is done."""
+    batch: int
+    """Batches of that epoch that are done."""
+    seconds: float
+    """Time spent on that epoch so far."""
+    epochs: tuple[Epoch, ...]
+    """The completed epochs."""
+    tensors: "dict[str, Tensor]"
+    """Weights, optimizer, average, random generators and running sums; not copies."""
+
+
 class Callback:
     """Base class of all callbacks; every method does nothing unless overridden."""
 
@@ -57,15 +73,13 @@ class Callback:
     def on_train_start(self, run: RunInfo) -> None:
         """Before the first step of a new or resumed run."""
 
-    def on_step_end(self, capture: "Callable[[], TrainState]") -> None:
+    def on_step_end(self, capture: Callable[[], TrainState]) -> None:
         """After each training step; `capture` returns the state to resume from."""
 
     def on_progress(self, progress: Progress) -> None:
         """A few times per second."""
 
-    def on_epoch_end(
-        self, epoch: Epoch, seconds: float, capture: "Callable[[], TrainState]"
-    ) -> None:
+    def on_epoch_end(self, epoch: Epoch, seconds: float, capture: Callable[[], TrainState]) -> None:
         """After each epoch and its validation, which took `seconds` together."""
 
     def on_train_end(self, record: RunRecord | None) -> None:
@@ -88,7 +102,7 @@ class CallbackList(Callback):
         for callback in self.callbacks:
             callback.on_train_start(run)
 
-    def on_step_end(self, capture: "Callable[[], TrainState]") -> None:
+    def on_step_end(self, capture: Callable[[], TrainState]) -> None:
         """Pass it on."""
         for callback in self.callbacks:
             callback.on_step_end(capture)
@@ -98,9 +112,7 @@ class CallbackList(Callback):
         for callback in self.callbacks:
             callback.on_progress(progress)
 
-    def on_epoch_end(
-        self, epoch: Epoch, seconds: float, capture: "Callable[[], TrainState]"
-    ) -> None:
+    def on_epoch_end(self, epoch: Epoch, seconds: float, capture: Callable[[], TrainState]) -> None:
         """Pass it on."""
         for callback in self.callbacks:
             callback.on_epoch_end(epoch, seconds, capture)

@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from smidgen.callbacks import TrainState
 from smidgen.errors import Interrupted, SmidgenError
 from smidgen.record import Epoch, RunRecord, Score, Times, format_epoch
 from smidgen.runs import checkpointer as module
 from smidgen.runs.checkpointer import MAX_SHARE, Checkpointer
-from smidgen.training import Checkpoint, TrainState, load_checkpoint
+from smidgen.training import Checkpoint, load_checkpoint
 
 EPOCH = Epoch(epoch=1, train=Score(loss=1.0, accuracy=0.5), validation=None, test=None, lr=0.1)
 

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from smidgen._storage.locks import locked
-from smidgen.callbacks import Callback, RunInfo
+from smidgen.callbacks import Callback, RunInfo, TrainState
 from smidgen.cli import main
 from smidgen.config import (
     Augment,
@@ -49,7 +49,7 @@ from smidgen.runs import train as entry
 from smidgen.runs.options import RunOptions
 from smidgen.runs.predict import predict
 from smidgen.runs.run import RunResult, find_interrupted, resume, run
-from smidgen.training import TrainState, backends, device
+from smidgen.training import backends, device
 
 
 @pytest.fixture

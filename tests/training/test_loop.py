@@ -11,14 +11,14 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from smidgen.callbacks import Callback, Progress
+from smidgen.callbacks import Callback, Progress, TrainState
 from smidgen.config import Augment, Average, Optimizer, Schedule, Train
 from smidgen.data import Dataset, TrainLoader, TrainSplit, normalize
 from smidgen.errors import CheckpointError, ModelError
 from smidgen.evaluate import evaluate
 from smidgen.models.chain import build_chain
 from smidgen.record import Epoch, Score
-from smidgen.training import TrainState, build_backend, train
+from smidgen.training import build_backend, train
 from smidgen.training.schedule import rate
 
 PLAIN = Train(

@@ -1,18 +1,14 @@
 """What the terminal shows while a network trains: a progress bar and a line for each epoch."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from smidgen.callbacks import Callback, Progress, RunInfo
+from smidgen.callbacks import Callback, Progress, RunInfo, TrainState
 from smidgen.formatting import percent
 from smidgen.record import Epoch, RunRecord, Score
-
-if TYPE_CHECKING:
-    from smidgen.training import TrainState
 
 _HEADER = (
     " epoch  training:  loss  accuracy  validation:  loss  accuracy     learning rate        s"
@@ -70,9 +66,7 @@ class Display(Callback):
         total = self._num_epochs * progress.num_batches
         self._bar.update(self._task, completed=done, total=total, description=text)
 
-    def on_epoch_end(
-        self, epoch: Epoch, seconds: float, capture: "Callable[[], TrainState]"
-    ) -> None:
+    def on_epoch_end(self, epoch: Epoch, seconds: float, capture: Callable[[], TrainState]) -> None:
         """Print the epoch's line."""
         self._print_epoch(epoch, seconds)
 

@@ -6,10 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from smidgen._storage.files import append_line, write_atomic
-from smidgen.callbacks import Callback
+from smidgen.callbacks import Callback, TrainState
 from smidgen.errors import Interrupted
 from smidgen.record import METRICS, Epoch, Times, format_epoch
-from smidgen.training import Checkpoint, TrainState, save_checkpoint
+from smidgen.training import Checkpoint, save_checkpoint
 
 MAX_SHARE = 0.02  # of the training time may go into checkpoints
 

@@ -17,7 +17,7 @@ from smidgen._storage.files import remove_partial_files, write_atomic
 from smidgen._storage.locks import locked, new_run_folder
 from smidgen._storage.tensors import pack_tensors
 from smidgen.budget import Verdict
-from smidgen.callbacks import Callback, CallbackList, RunInfo
+from smidgen.callbacks import Callback, CallbackList, RunInfo, TrainState
 from smidgen.config import Experiment
 from smidgen.data import (
     Dataset,
@@ -62,7 +62,6 @@ from smidgen.runs.prepare import PreparedRun, data_record, prepare_network, prep
 from smidgen.seeds import preserved_generators
 from smidgen.training import (
     Checkpoint,
-    TrainState,
     load_checkpoint,
     remove_checkpoints,
     save_checkpoint,

@@ -7,13 +7,12 @@ from smidgen.training.checkpoint import (
     remove_checkpoints,
     save_checkpoint,
 )
-from smidgen.training.loop import TrainState, train
+from smidgen.training.loop import train
 
 __all__ = [
     "BACKENDS",
     "Backend",
     "Checkpoint",
-    "TrainState",
     "build_backend",
     "choose_backend",
     "load_checkpoint",

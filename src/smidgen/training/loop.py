@@ -3,12 +3,11 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from smidgen.callbacks import Callback, Progress
+from smidgen.callbacks import Callback, Progress, TrainState
 from smidgen.config import Train
 from smidgen.data import TrainLoader
 from smidgen.errors import ModelError
@@ -21,22 +20,6 @@ _PROGRESS_SECONDS = 0.1  # between two reports: reading the running sums waits f
 
 Evaluate = Callable[[nn.Module], tuple[Score | None, Score | None]]
 """Scores a network after an epoch: (validation, test), None for what is not scored."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TrainState:
-    """Everything that the rest of a training run depends on, between two steps."""
-
-    epoch: int
-    """The current epoch, from 1; one past the last when training is done."""
-    batch: int
-    """Batches of that epoch that are done."""
-    seconds: float
-    """Time spent on that epoch so far."""
-    epochs: tuple[Epoch, ...]
-    """The completed epochs."""
-    tensors: dict[str, Tensor]
-    """Weights, optimizer, average, random generators and running sums; not copies."""
 
 
 def train(

@@ -8,15 +8,12 @@ import io
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from smidgen._storage.serialization import to_plain
-from smidgen.callbacks import Callback, RunInfo
+from smidgen.callbacks import Callback, RunInfo, TrainState
 from smidgen.errors import ConfigError
 from smidgen.record import Epoch, RunRecord
-
-if TYPE_CHECKING:
-    from smidgen.training.loop import TrainState
 
 
 class TensorBoardCallback(Callback):
@@ -46,9 +43,7 @@ class TensorBoardCallback(Callback):
         self._writer.add_text("experiment", f"```toml\n{text}```")
         self._writer.add_text("parameters", f"{run.profile.num_params:,}")
 
-    def on_epoch_end(
-        self, epoch: Epoch, seconds: float, capture: "Callable[[], TrainState]"
-    ) -> None:
+    def on_epoch_end(self, epoch: Epoch, seconds: float, capture: Callable[[], TrainState]) -> None:
         """Write the epoch's metrics."""
         for name, value in epoch_metrics(epoch, seconds).items():
             self._writer.add_scalar(name, value, epoch.epoch)
@@ -104,9 +99,7 @@ class TrackioCallback(Callback):
         except ValueError as error:
             raise ConfigError(f"trackio refuses this run: {error}") from None
 
-    def on_epoch_end(
-        self, epoch: Epoch, seconds: float, capture: "Callable[[], TrainState]"
-    ) -> None:
+    def on_epoch_end(self, epoch: Epoch, seconds: float, capture: Callable[[], TrainState]) -> None:
         """Log the epoch's metrics."""
         self._run.log(epoch_metrics(epoch, seconds), step=epoch.epoch)
 

@@ -6,19 +6,15 @@ import math
 import re
 import threading
 import time
+from collections.abc import Callable
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from smidgen._storage.digests import running_sha256
 from smidgen._storage.serialization import to_plain
-from smidgen.callbacks import Callback, Progress, RunInfo
+from smidgen.callbacks import Callback, Progress, RunInfo, TrainState
 from smidgen.record import Epoch, RunRecord
 from smidgen.report.live.server import LoopbackServer
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from smidgen.training import TrainState
 
 _LINGER = 2.5  # seconds for an open page to fetch the result: it asks every second
 
@@ -89,9 +85,7 @@ class LivePage(Callback):
         with self._lock:
             self._state["progress"] = to_plain(progress)
 
-    def on_epoch_end(
-        self, epoch: Epoch, seconds: float, capture: "Callable[[], TrainState]"
-    ) -> None:
+    def on_epoch_end(self, epoch: Epoch, seconds: float, capture: Callable[[], TrainState]) -> None:
         """Add the epoch to the curves."""
         with self._lock:
             self._state["epochs"].append(_epoch(epoch, seconds))
