@@ -29,7 +29,7 @@ if importlib.util.find_spec("smidgen") is None:
 #
 # scikit-learn's digits, 8x8 numbers from 0 to 16, are the custom arrays here. smidgen reads a file
 # with `x_train`, `y_train`, `x_test` and `y_test`: images of integers from 0 to 255, grayscale
-# (images, height, width) or colour (images, height, width, 3), and one label for each image.
+# (images, height, width) or color (images, height, width, 3), and one label for each image.
 
 # %%
 import numpy as np
@@ -40,7 +40,7 @@ bundle = load_digits()
 
 
 def as_in_mnist(small: np.ndarray) -> np.ndarray:
-    """Scale an 8x8 digit to 20x20 and centre it in 28x28, uint8."""
+    """Scale an 8x8 digit to 20x20 and center it in 28x28, uint8."""
     grayscale = Image.fromarray((small * 255 / 16).astype(np.uint8))
     return np.pad(np.asarray(grayscale.resize((20, 20), Image.Resampling.BILINEAR)), 4)
 

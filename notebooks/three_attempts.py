@@ -73,8 +73,9 @@ def attempt(experiment: Experiment) -> RunResult:
 # %% [markdown]
 # ## Attempt 1: large
 #
-# **Target.** Find out whether the data can be learnt at all, with a typical first network: channels
-# that double, and a fully connected layer at the end. No augmentation, a constant learning rate.
+# **Target.** Find out whether the data can be learned at all, with a typical first network:
+# channels that double, and a fully connected layer at the end. No augmentation, a constant learning
+# rate.
 #
 # A network is one line of chain notation: `16` is a 3x3 convolution to 16 channels with batch norm
 # and ReLU, `M` a 2x2 max-pool, and `F` flattens and classifies.

@@ -255,12 +255,12 @@ def test_what_a_network_alone_does_not_tell_needs_a_profile(limit: str) -> None:
     [(7_999, "int"), (None, "NoneType"), (torch.zeros(3), "Tensor"), ({"num_params": 3}, "dict")],
 )
 @pytest.mark.parametrize("budget", [Budget(max_params=8_000), Budget(max_macs=8_000)])
-def test_what_is_no_network_is_refused(budget: Budget, other: object, kind: str) -> None:
+def test_anything_but_a_network_is_refused(budget: Budget, other: object, kind: str) -> None:
     with pytest.raises(ConfigError, match=f"checks a profile or a torch module, not a {kind}"):
         budget.check(other)
 
 
-def test_lazy_layers_are_no_figure_yet() -> None:
+def test_parameters_of_lazy_layers_are_not_known_yet() -> None:
     net = nn.Sequential(nn.Flatten(), nn.LazyLinear(10))
     with pytest.raises(SmidgenError, match="lazy layers"):
         Budget(max_params=8_000).check(net)

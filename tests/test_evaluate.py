@@ -61,7 +61,7 @@ def test_the_network_is_left_as_it_was(training: bool) -> None:
 
 
 @pytest.mark.parametrize("useless", [math.nan, math.inf])
-def test_scores_that_are_no_numbers_are_an_error(useless: float) -> None:
+def test_nan_scores_are_an_error(useless: float) -> None:
     with pytest.raises(ModelError, match=r"loss on 4 images is nan, .* lower train.optim"):
         evaluate(Lookup([[useless] * 3] * 4), split(), MEAN, STD, 3)
 

@@ -60,7 +60,7 @@ def make_images(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("no_plots")
-def test_a_folder_of_colour_images(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+def test_a_folder_of_color_images(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     make_images(monkeypatch)
     assert main(["data", "show", "images", "--out", "shown.png"]) == 0
     toml = str(EXAMPLES / "custom_images" / "experiment.toml")

@@ -1,4 +1,4 @@
-"""Write a folder of colour images to experiment with: patches of two photographs from scikit-learn.
+"""Write a folder of color images to experiment with: patches of two photographs from scikit-learn.
 
     python examples/custom_images/make_images.py images
     smidgen data show images

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from smidgen.runs.train import train as train
 
 # Threads that wait for others sleep instead of spinning. torch reads this when it is loaded. Two
-# spinning threads on two cores are 5 to 8 times slower beside one other busy process
+# spinning threads on two cores are 5 to 8 times slower next to one other busy process
 # (docs/decisions/2026-11-21-waiting-threads.md).
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 

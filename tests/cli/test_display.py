@@ -55,7 +55,7 @@ def unused() -> Any:
     raise AssertionError
 
 
-def test_plain_lines_where_no_person_looks(
+def test_without_a_terminal_lines_are_plain(
     record: RunRecord, capsys: pytest.CaptureFixture[str]
 ) -> None:
     epochs = [epoch(1, 0.5), epoch(2, 0.4), epoch(3, 0.61)]
@@ -74,7 +74,7 @@ def test_plain_lines_where_no_person_looks(
         *("1/3", "12.3456", "50.00", "%", "0.2500", "50.00", "%", "*", "0.012500", "3.2"),
     ]
     ends = [match.end() for match in re.finditer(r"loss|accuracy|learning rate|s$", header)]
-    for line in lines:  # every figure ends below its heading
+    for line in lines:  # every number ends below its heading
         assert [line[end - 1] != " " and line[end : end + 1] in (" ", "") for end in ends] == (
             [True] * len(ends)
         )

@@ -101,7 +101,7 @@ def test_scaling_grows_the_content() -> None:
 
 def test_shearing_shifts_rows_by_their_place() -> None:
     image = torch.zeros(1, 1, 9, 21)
-    image[..., 10] = 255  # a vertical line through the centre
+    image[..., 10] = 255  # a vertical line through the center
     sheared = warped(image, shear=1.0)
     for row in range(9):
         assert int(sheared[0, 0, row].argmax()) == 10 + (row - 4)
@@ -134,7 +134,7 @@ def test_a_draw_comes_from_the_generator_alone() -> None:
 
 
 def test_draws_are_uniform_within_the_limits() -> None:
-    # A bright pixel in the centre shows the shift that its image was given.
+    # A bright pixel in the center shows the shift that its image was given.
     images = torch.zeros(2000, 1, 41, 41, dtype=torch.uint8)
     images[:, :, 20, 20] = 255
     changed = augment(images, Augment(translate=0.25), torch.Generator().manual_seed(0))[:, 0]

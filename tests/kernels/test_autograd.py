@@ -311,9 +311,9 @@ def test_dropout_drops_its_share_and_scales_the_rest(share: float, flags: tuple[
     spread = share * (1 - share)
     for one, other in (
         dropped,  # in two steps
-        (dropped[0][1:], dropped[0][:-1]),  # of neighbouring images
-        (dropped[0][:, 1:], dropped[0][:, :-1]),  # of neighbouring elements
-        (dropped[0][:, 36:], dropped[0][:, :-36]),  # of neighbouring channels
+        (dropped[0][1:], dropped[0][:-1]),  # of neighboring images
+        (dropped[0][:, 1:], dropped[0][:, :-1]),  # of neighboring elements
+        (dropped[0][:, 36:], dropped[0][:, :-36]),  # of neighboring channels
     ):
         assert (one * other).mean().item() / spread == pytest.approx(0, abs=0.03)
 

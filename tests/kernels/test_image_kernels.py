@@ -38,7 +38,7 @@ def test_sampling_matches_torch(shape: tuple[int, int, int], strength: float, ed
         images[chosen].double(), grid, padding_mode=padding, align_corners=False
     )
     theirs = normalize(sampled, mean, std)
-    # float32 positions are off by some 1e-6 of how far from the centre the map reaches
+    # float32 positions are off by some 1e-6 of how far from the center the map reaches
     allowed = 1e-4 * max(1.0, strength, max(shape) / 28, strength * max(shape) / 28)
     torch.testing.assert_close(ours, theirs, rtol=0, atol=allowed)
 

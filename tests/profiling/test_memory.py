@@ -75,7 +75,7 @@ def sequence_peak(net: nn.Module, shape: tuple[int, ...]) -> int:
 
 
 @pytest.mark.parametrize("name", REFERENCE)
-def test_reference_networks_equal_the_sum_of_neighbours(name: str) -> None:
+def test_reference_networks_equal_the_sum_of_neighbors(name: str) -> None:
     net = REFERENCE[name]()
     assert profile(net, (1, 28, 28)).peak_activation_bytes == sequence_peak(net, (1, 28, 28))
 

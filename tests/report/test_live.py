@@ -178,8 +178,8 @@ def test_the_page_is_one_file_that_runs_its_own_script_only(page: LivePage) -> N
     assert (status, headers["Content-Type"]) == (200, "text/html; charset=utf-8")
     assert "http" not in re.sub(r"http://www\.w3\.org/2000/svg", "", text)
     assert not re.search(r"<[^>]* (style|on\w+)=|\bsrc=|@import|innerHTML", text)
-    for colour in ("#0072B2", "#D55E00", "#009E73"):
-        assert colour in text
+    for color in ("#0072B2", "#D55E00", "#009E73"):
+        assert color in text
     policy = headers["Content-Security-Policy"]
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy

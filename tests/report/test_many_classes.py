@@ -1,4 +1,4 @@
-"""Reports of other things than ten digits in 28x28: many classes, odd names, colour, large."""
+"""Reports of other things than ten digits in 28x28: many classes, odd names, color, large."""
 
 import html
 from dataclasses import replace

@@ -10,8 +10,8 @@ from smidgen.report.image_grid import arrange
 from smidgen.report.style import NARROW, as_svg
 
 
-def luminance(colour: Any) -> float:
-    parts = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
+def luminance(color: Any) -> float:
+    parts = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(color)]
     return float(np.dot(parts, [0.2126, 0.7152, 0.0722]))
 
 
@@ -21,7 +21,7 @@ def contrast(one: Any, other: Any) -> float:
 
 
 def test_counts_are_readable_on_every_cell() -> None:
-    """Text and cells have fixed colours, so that light or dark pages make no difference."""
+    """Text and cells have fixed colors, so that light or dark pages make no difference."""
     table = tuple(tuple(90 if i == j else i * j // 3 for j in range(10)) for i in range(10))
     figure = plots.confusion_matrix(table, [str(n) for n in range(10)])
     (axes,) = figure.axes

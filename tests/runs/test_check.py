@@ -78,7 +78,7 @@ def test_an_untouched_run_passes(finished_folder: Path, record: RunRecord) -> No
         ),
     ],
 )
-def test_an_edited_figure_is_noticed(
+def test_an_edited_value_is_noticed(
     spoilable: Path, changes: dict[str, object], differing: set[str]
 ) -> None:
     edit(spoilable, **changes)
@@ -87,7 +87,7 @@ def test_an_edited_figure_is_noticed(
     assert not found.passed
 
 
-def test_a_figure_that_differs_is_shown_with_the_recorded_one(
+def test_a_differing_value_is_shown_with_the_recorded_one(
     spoilable: Path, record: RunRecord
 ) -> None:
     edit(spoilable, profile__num_params=7)
@@ -226,13 +226,13 @@ def test_edited_metrics_are_noticed(spoilable: Path, change: Callable[[bytes], b
     assert check(spoilable).differences == (METRICS_DIFFER,)
 
 
-def test_other_pictures_are_noticed(spoilable: Path) -> None:
+def test_changed_diagnostics_are_noticed(spoilable: Path) -> None:
     path = spoilable / "diagnostics.safetensors"
     path.write_bytes(path.read_bytes()[:-1])
     assert names(check(spoilable)) == ["diagnostics.safetensors' SHA-256"]
 
 
-def test_an_edited_experiment_is_noticed_and_other_words_about_it_are_not(
+def test_an_edited_experiment_is_noticed_but_not_its_texts(
     spoilable: Path, tiny: Experiment
 ) -> None:
     path = spoilable / "experiment.toml"
@@ -276,7 +276,7 @@ def test_an_untouched_run_comes_out_again(finished_folder: Path) -> None:
 
 @pytest.fixture
 def forged(spoilable: Path, tiny: Experiment, digits: Dataset, tmp_path: Path) -> Path:
-    """A run of seed 4 that says that it is of seed 3: every digest and figure fits the rest."""
+    """A run with seed 4 that claims to have seed 3, with consistent digests and values."""
     other = run(tiny, RunOptions(seed=4, out=tmp_path / "out", threads=1), dataset=digits).folder
     assert other is not None
     forge(other, lambda plain: plain.update(seed=3, command=read_record(spoilable).command))

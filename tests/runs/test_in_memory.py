@@ -140,29 +140,29 @@ def test_an_interrupted_run_needs_what_was_passed(digits: Dataset, tmp_path: Pat
 
 
 class Items(torch.utils.data.Dataset[Any]):
-    """A torch data set with images in one of several forms."""
+    """A torch data set with images in one of several types."""
 
-    def __init__(self, images: torch.Tensor, labels: torch.Tensor, form: str) -> None:
-        self.images, self.labels, self.form = images, labels, form
+    def __init__(self, images: torch.Tensor, labels: torch.Tensor, kind: str) -> None:
+        self.images, self.labels, self.kind = images, labels, kind
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
         image, label = self.images[index], self.labels[index]
-        forms: dict[str, Any] = {
+        types: dict[str, Any] = {
             "PIL": Image.fromarray(image[0].numpy()),
             "float": image.float() / 255,
             "uint8": image,
         }
-        return forms[self.form], label
+        return types[self.kind], label
 
 
-@pytest.mark.parametrize("form", ["PIL", "float", "uint8"])
-def test_torch_data_sets_and_arrays_give_the_same_data(digits: Dataset, form: str) -> None:
+@pytest.mark.parametrize("kind", ["PIL", "float", "uint8"])
+def test_torch_data_sets_and_arrays_give_the_same_data(digits: Dataset, kind: str) -> None:
     settings = Data(in_memory="arrays")
     train, test = digits.train, digits.test
-    pair = [Items(split.images[:200], split.labels[:200] * 2, form) for split in (train, test)]
+    pair = [Items(split.images[:200], split.labels[:200] * 2, kind) for split in (train, test)]
     x_train, y_train, x_test, y_test = arrays(digits)
     expected = dataset_in_memory(
         {

@@ -81,7 +81,7 @@ def test_after_the_warm_up_each_step_keeps_a_share_of_decay(decay: float, steps:
     torch.testing.assert_close(now, before * decay**2, rtol=1e-5, atol=1e-7)
 
 
-def test_the_average_is_a_network_of_its_own() -> None:
+def test_the_average_is_a_separate_network() -> None:
     live = network()
     before = copy.deepcopy(live.state_dict())
     average = EMA(live, 0.9)

@@ -83,7 +83,7 @@ def test_a_place_that_makes_no_sense_is_refused(small: Checkpoint, change: dict[
         replace(small, **change)
 
 
-def test_what_is_no_number_in_json_is_never_written(tmp_path: Path, small: Checkpoint) -> None:
+def test_an_infinite_number_is_never_written(tmp_path: Path, small: Checkpoint) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         save_checkpoint(tmp_path, replace(small, seconds=float("inf")), TENSORS)
     assert names(tmp_path) == []
@@ -150,7 +150,7 @@ def test_the_same_state_gives_the_same_bytes(tmp_path: Path, checkpoint: Checkpo
     assert last.read_bytes() == before.read_bytes()
 
 
-def test_the_one_before_is_kept(tmp_path: Path, checkpoint: Checkpoint) -> None:
+def test_the_previous_checkpoint_remains(tmp_path: Path, checkpoint: Checkpoint) -> None:
     for batch in range(3):
         save_checkpoint(tmp_path, replace(checkpoint, batch=batch), TENSORS)
     assert names(tmp_path) == ["last.checkpoint", "previous.checkpoint"]

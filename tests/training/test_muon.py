@@ -24,7 +24,7 @@ def test_singular_vectors_stay_and_singular_values_become_about_one(
     assert values.max() < 1.3
 
 
-def test_what_is_not_orthogonal_takes_the_steps_of_sgd() -> None:
+def test_other_parameters_take_the_steps_of_sgd() -> None:
     torch.manual_seed(0)
     one, other = nn.Linear(5, 3), nn.Linear(5, 3)
     other.load_state_dict(one.state_dict())

@@ -24,12 +24,12 @@ def networks() -> dict[str, nn.Module]:
 
 
 @pytest.mark.parametrize("name", ["chain", *REFERENCE])
-def test_every_parameter_is_there_once_and_only_weights_decay(name: str) -> None:
+def test_every_parameter_is_optimized_once_and_only_weights_decay(name: str) -> None:
     network = networks()[name]
     optimizer = build_optimizer(network, SGD)
-    held = [p for group in optimizer.param_groups for p in group["params"]]
-    assert len(held) == len(set(held))
-    assert set(held) == set(network.parameters())
+    listed = [p for group in optimizer.param_groups for p in group["params"]]
+    assert len(listed) == len(set(listed))
+    assert set(listed) == set(network.parameters())
     decays = {
         p for group in optimizer.param_groups if group["weight_decay"] for p in group["params"]
     }
@@ -40,7 +40,7 @@ def test_every_parameter_is_there_once_and_only_weights_decay(name: str) -> None
 
 
 @pytest.mark.parametrize("settings", EACH)
-def test_a_step_without_gradient_shrinks_weights_alone(settings: Optimizer) -> None:
+def test_a_step_without_gradient_shrinks_only_weights(settings: Optimizer) -> None:
     network = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(3, 2))
     with torch.no_grad():
         for parameter in network.parameters():

@@ -35,8 +35,8 @@ def augment(
     """The images, each rotated, scaled, sheared and shifted by its own draw from `generator`.
 
     The result is float32 on the scale of raw pixels, (batch, channels, height, width) like the
-    uint8 images: what comes in from outside is the set's `background`, for black ones raw 0, which
-    it would not be after normalization. Settings that are all 0 give the images back unchanged.
+    uint8 images. Beyond the border lies `background`; black is 0 here, which it would not be after
+    normalization. Settings that are all 0 return the images unchanged.
     """
     maps = draw_maps(settings, len(images), images.shape[2], images.shape[3], generator)
     return images if maps is None else sample(images.float(), maps, background)
@@ -82,7 +82,7 @@ def inverse_map(
     five are (batch,). The map is in the units of affine_grid without aligned corners.
     """
     sin, cos = angle.sin(), angle.cos()
-    # grid_sample wants the place in the input for each place in the output: the inverse map M,
+    # grid_sample expects, for each place in the output, its place in the input: the inverse map,
     xx, xy = (cos + shear * sin) / scale, (sin - shear * cos) / scale
     yx, yy = -sin / scale, cos / scale
     x0, y0 = -(xx * right + xy * down), -(yx * right + yy * down)

@@ -52,9 +52,9 @@ class Layer:
     rf_probed: bool
     """Whether rf_out was measured by a probe, which cannot see beyond the image's borders."""
     jump_in: Pair | None
-    """Distance of two neighbours of the input, in pixels of the image."""
+    """Distance of two neighbors of the input, in pixels of the image."""
     jump_out: Pair | None
-    """Distance of two neighbours of the output, likewise."""
+    """Distance of two neighbors of the output, likewise."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,4 +1,4 @@
-"""Images of one shape in rows and columns, with nothing between them but the page's own colour."""
+"""Images of one shape in rows and columns, with nothing between them but the page's own color."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,16 +34,16 @@ class ImageGrid:
 def arrange(rows: Sequence[NDArray[np.uint8]], cmap: str = "gray") -> ImageGrid:
     """Arrange rows of images (n, channels, height, width) from top to bottom.
 
-    Rows may differ in length, images must not differ in shape; `cmap` colours those with one
+    Rows may differ in length, images must not differ in shape; `cmap` colors those with one
     channel, and of any other number but three, the first is shown. Large images are thinned out.
     """
-    coloured = [_coloured(_thinned(row), cmap) for row in rows]
-    height, width = coloured[0].shape[1:3]
+    colored = [_colored(_thinned(row), cmap) for row in rows]
+    height, width = colored[0].shape[1:3]
     gap = max(1, round(max(height, width) / 24))
     tops = [row * (height + gap) for row in range(len(rows))]
     lefts = [column * (width + gap) for column in range(max(map(len, rows)))]
     pixels: NDArray[np.uint8] = np.zeros((tops[-1] + height, lefts[-1] + width, 4), np.uint8)
-    for top, row in zip(tops, coloured, strict=True):
+    for top, row in zip(tops, colored, strict=True):
         for left, image in zip(lefts, row, strict=False):
             pixels[top : top + height, left : left + width] = image
     return ImageGrid(
@@ -116,7 +116,7 @@ def _thinned(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return images[:, :, ::step, ::step]
 
 
-def _coloured(images: NDArray[np.uint8], cmap: str) -> NDArray[np.uint8]:
+def _colored(images: NDArray[np.uint8], cmap: str) -> NDArray[np.uint8]:
     """Images (n, channels, height, width) as (n, height, width, 4)."""
     from matplotlib import colormaps
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from smidgen.record import CalibrationBin, Epoch, Profile, Score
 from smidgen.report.image_grid import arrange, draw_images, image_grid
-from smidgen.report.style import COLOURS, INK, NARROW, line_style, new_figure, short_names
+from smidgen.report.style import COLORS, INK, NARROW, line_style, new_figure, short_names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,7 +20,7 @@ Confusion = tuple[tuple[int, ...], ...]
 
 _MOST_MAPS = 32  # filters and feature maps that are shown
 _DIAGONAL = "#cfe8dc"  # of a confusion matrix
-_DARK, _PALE = "#000000", "#ffffff"  # text on coloured cells, whatever the page's colour
+_DARK, _PALE = "#000000", "#ffffff"  # text on colored cells, whatever the page's color
 
 
 def loss_curves(epochs: Sequence[Epoch]) -> "Figure":
@@ -144,13 +144,13 @@ def confusion_matrix(confusion: Confusion, classes: Sequence[str]) -> "Figure":
             cells = image.cmap(image.norm(image.get_array()))
             for (row, column), count in np.ndenumerate(counts):
                 if count:
-                    colour = _text_colour(cells[row, column])
+                    color = _text_color(cells[row, column])
                     middle: Any = {"ha": "center", "va": "center"}
-                    axes.text(column, row, f"{count:.0f}", fontsize=9, color=colour, **middle)
+                    axes.text(column, row, f"{count:.0f}", fontsize=9, color=color, **middle)
         return figure
 
 
-def _text_colour(cell: Sequence[float]) -> str:
+def _text_color(cell: Sequence[float]) -> str:
     """Black or white, whichever stands out from the cell by relative luminance (WCAG 2)."""
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in cell[:3]]
     luminance = float(np.dot(linear, [0.2126, 0.7152, 0.0722]))
@@ -163,7 +163,7 @@ def class_accuracy(confusion: Confusion, classes: Sequence[str]) -> "Figure":
     accuracies = 100 * counts.diagonal() / np.maximum(counts.sum(1), 1)
     with new_figure(NARROW, max(3.2, 0.9 + 0.24 * len(classes))) as figure:
         axes = figure.subplots()
-        bars: Any = axes.barh(range(len(classes)), accuracies, color=COLOURS[0])
+        bars: Any = axes.barh(range(len(classes)), accuracies, color=COLORS[0])
         axes.bar_label(bars, fmt="%.2f", fontsize=8, padding=2)
         axes.set_yticks(range(len(classes)), short_names(classes))
         lowest = accuracies.min()
@@ -202,9 +202,9 @@ def _draw_probabilities(
     shown = list(np.argsort(-probabilities)[:3])
     if label not in shown:
         shown[-1] = label
-    colours = [COLOURS[2] if c == label else COLOURS[1] for c in shown]
+    colors = [COLORS[2] if c == label else COLORS[1] for c in shown]
     axes.set_axis_on()
-    axes.barh(range(len(shown)), [100 * probabilities[c] for c in shown], color=colours)
+    axes.barh(range(len(shown)), [100 * probabilities[c] for c in shown], color=colors)
     axes.set_yticks(range(len(shown)), short_names([classes[c] for c in shown]))
     axes.set(xlim=(0, 100), xticks=[0, 100], xticklabels=["0", "100 %"])
     axes.tick_params(labelsize=10, length=0)
@@ -220,9 +220,9 @@ def reliability_diagram(bins: Sequence[CalibrationBin]) -> "Figure":
     with new_figure(NARROW, 3.6) as figure:
         axes = figure.subplots()
         axes.plot([0, 100], [0, 100], color=INK, linestyle="--", linewidth=1, label="calibrated")
-        axes.plot(x, y, color=COLOURS[0], marker="o", label="this network")
+        axes.plot(x, y, color=COLORS[0], marker="o", label="this network")
         counts = axes.twinx()
-        counts.bar(x, [b.num_images for b in filled], width=3, color=COLOURS[4], alpha=0.5)
+        counts.bar(x, [b.num_images for b in filled], width=3, color=COLORS[4], alpha=0.5)
         counts.set(yscale="log", ylabel="images")
         counts.grid(visible=False)
         axes.set(xlabel="confidence, %", ylabel="accuracy, %", title="Calibration")
@@ -257,13 +257,13 @@ def cost_by_layer(profile: Profile) -> "Figure":
     with new_figure(NARROW + 0.07 * max(0, longest - 18), 1.2 + 0.42 * len(rows)) as figure:
         axes = figure.subplots()
         most = 1.0
-        for name, values, colour, offset in (
-            ("parameters", [layer.params for layer in rows], COLOURS[0], -0.2),
-            ("multiply-adds", [layer.macs for layer in rows], COLOURS[1], 0.2),
+        for name, values, color, offset in (
+            ("parameters", [layer.params for layer in rows], COLORS[0], -0.2),
+            ("multiply-adds", [layer.macs for layer in rows], COLORS[1], 0.2),
         ):
             percentages = [100 * value / max(1, sum(values)) for value in values]
             places = [place + offset for place in range(len(rows))]
-            bars: Any = axes.barh(places, percentages, height=0.38, color=colour, label=name)
+            bars: Any = axes.barh(places, percentages, height=0.38, color=color, label=name)
             labels = [_short(value) if value else "" for value in values]
             axes.bar_label(bars, labels=labels, fontsize=9, padding=2)
             most = max(most, *percentages)

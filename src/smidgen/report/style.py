@@ -1,4 +1,4 @@
-"""The look of all figures, and their export as SVG, in the colours of the page, and as PNG."""
+"""The look of all figures, and their export as SVG, in the colors of the page, and as PNG."""
 
 import html
 import io
@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Okabe and Ito's palette, safe for people with colour vision deficiency, without black and yellow.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+# Okabe and Ito's palette, safe for people with color vision deficiency, without black and yellow.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P")
 LINES = ("-", "--", ":", "-.")
-INK = "#010203"  # text and axes: becomes the page's own text colour in an SVG
+INK = "#010203"  # text and axes: becomes the page's own text color in an SVG
 NARROW = 4.6  # inches: the text of a figure this wide is readable on a phone
 _MOST_LETTERS = 25  # of a name in a figure
 _NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
@@ -52,10 +52,10 @@ def new_figure(width: float, height: float) -> Iterator["Figure"]:
 
 
 def line_style(number: int) -> dict[str, str]:
-    """Colour, marker and line of the curve with this number; the first 36 all differ."""
-    turn = number // len(COLOURS)
+    """Color, marker and line of the curve with this number; the first 36 all differ."""
+    turn = number // len(COLORS)
     return {
-        "color": COLOURS[number % len(COLOURS)],
+        "color": COLORS[number % len(COLORS)],
         "marker": MARKERS[(number + turn) % len(MARKERS)],
         "linestyle": LINES[turn % len(LINES)],
     }
@@ -74,7 +74,7 @@ def short_names(names: Sequence[str]) -> list[str]:
 
 
 def as_svg(figure: "Figure", alt: str) -> str:
-    """The figure as an SVG element in the page's text colour; `alt` describes it in words."""
+    """The figure as an SVG element in the page's text color; `alt` describes it in words."""
     import matplotlib
 
     buffer = io.StringIO()

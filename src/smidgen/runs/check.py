@@ -162,7 +162,7 @@ def _differences(pairs: Pairs) -> list[str]:
 
 
 def _file_differences(folder: Path, record: RunRecord) -> Iterator[str]:
-    """Where the folder's other files differ from the record; a missing file is no difference."""
+    """Where the folder's other files differ from the record; a missing file does not count."""
     if not is_sealed((folder / RECORD).read_bytes().decode(errors="replace")):
         yield f"{RECORD} was edited: its content does not have the SHA-256 that it states"
     metrics = None

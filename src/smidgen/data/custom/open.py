@@ -30,7 +30,7 @@ _FORMAT = 2  # of the cache: a new number makes every data set again
 
 
 def open_custom(data: Data, *, skip_bad: bool) -> tuple[DatasetInfo, Callable[[], RawDataset]]:
-    """What a network must fit of the data set at `data.path`, and a function that loads it.
+    """Return the shapes of the data set at `data.path`, and a function that loads it.
 
     What is in the cache is not read again. Otherwise an image folder's names and headers are read
     now and its images decoded by the function; other formats are read now.
