@@ -203,7 +203,7 @@ Image.open(out / "figures" / "accuracy.png")
 # The test images that the last network gets wrong, the worst first:
 
 # %%
-Image.open(third_result.folder / "figures" / "most-wrong.png")
+Image.open(third_result.folder / "figures" / "worst-predictions.png")
 
 # %% [markdown]
 # One seed and a few hundred test images prove no more than this: differences of one percentage

@@ -117,6 +117,6 @@ def finished_folder(finished: "RunResult") -> Path:
 
 
 @pytest.fixture
-def spoilable(finished_folder: Path, tmp_path: Path) -> Path:
+def run_copy(finished_folder: Path, tmp_path: Path) -> Path:
     """A copy of the finished run's folder, which a test may change."""
-    return Path(shutil.copytree(finished_folder, tmp_path / "spoilable"))
+    return Path(shutil.copytree(finished_folder, tmp_path / "run_copy"))

@@ -130,16 +130,16 @@ def state_of_the_process() -> tuple[object, ...]:
 
 @pytest.mark.parametrize("call", ["train", "resume", "check", "load_network", "predict", "profile"])
 def test_a_call_leaves_the_process_as_it_was(
-    call: str, tiny: smidgen.Experiment, digits: "Dataset", spoilable: Path, tmp_path: Path
+    call: str, tiny: smidgen.Experiment, digits: "Dataset", run_copy: Path, tmp_path: Path
 ) -> None:
     image = tmp_path / "5.png"
     Image.new("L", (28, 28)).save(image)
     calls: dict[str, Callable[[], object]] = {
         "train": lambda: run(tiny, smidgen.RunOptions(out=tmp_path, threads=1), dataset=digits),
-        "resume": lambda: smidgen.resume(spoilable),
-        "check": lambda: smidgen.check(spoilable),
-        "load_network": lambda: smidgen.load_network(spoilable),
-        "predict": lambda: smidgen.predict(spoilable, [image]),
+        "resume": lambda: smidgen.resume(run_copy),
+        "check": lambda: smidgen.check(run_copy),
+        "load_network": lambda: smidgen.load_network(run_copy),
+        "predict": lambda: smidgen.predict(run_copy, [image]),
         "profile": lambda: smidgen.profile(network, (1, 28, 28)),
     }
     network = small()
@@ -168,8 +168,8 @@ def test_the_trained_network_comes_back_with_what_feeds_it(
     assert torch.equal(loaded(images), finished.network(images))  # type: ignore[misc]
 
 
-def test_results_show_themselves(finished: "smidgen.RunResult", spoilable: Path) -> None:
-    found = smidgen.check(spoilable)
+def test_results_show_themselves(finished: "smidgen.RunResult", run_copy: Path) -> None:
+    found = smidgen.check(run_copy)
     assert finished.record is not None
     accuracy = percent(finished.record.test.score.accuracy)
     for result in (finished, found):
@@ -244,7 +244,7 @@ def test_without_limits_everything_passes() -> None:
 
 
 @pytest.mark.parametrize("limit", ["max_macs", "max_weight_bytes", "max_activation_bytes"])
-def test_what_a_network_alone_does_not_tell_needs_a_profile(limit: str) -> None:
+def test_limits_beyond_parameters_need_a_profile(limit: str) -> None:
     budget = smidgen.Budget(**{limit: 10})
     with pytest.raises(ConfigError, match=rf"budget.{limit} needs a profile: pass smidgen.profile"):
         budget.check(small())

@@ -63,7 +63,7 @@ def test_an_accuracy_of_nothing_is_a_limit_that_is_judged() -> None:
     assert not Budget(min_accuracy=1.0).check(PROFILE, accuracy=0.0).limits[0].passed
 
 
-def test_what_is_left_out_does_not_bind() -> None:
+def test_missing_limits_do_not_bind() -> None:
     assert Budget().check(PROFILE, epochs=10**6, accuracy=0.0).limits == ()
     assert Budget().check(PROFILE).passed
     assert Budget(max_epochs=1, min_accuracy=1.0).check(PROFILE).limits == ()  # not known yet
@@ -102,7 +102,7 @@ def test_a_network_serves_where_only_its_parameters_are_limited(limit: int, pass
 
 
 @pytest.mark.parametrize("limit", ["max_macs", "max_weight_bytes", "max_activation_bytes"])
-def test_what_only_a_profile_knows_is_not_judged_without_one(limit: str) -> None:
+def test_unknown_values_are_not_judged(limit: str) -> None:
     budget = Budget(max_params=100, **{limit: 10**9})
     with pytest.raises(
         ConfigError,
@@ -112,7 +112,7 @@ def test_what_only_a_profile_knows_is_not_judged_without_one(limit: str) -> None
         budget.check(shared())
 
 
-def test_lazy_layers_are_not_counted_before_they_are_made() -> None:
+def test_uninitialized_lazy_layers_are_not_counted() -> None:
     network = nn.Sequential(nn.Linear(4, 4), nn.LazyLinear(3))
     with pytest.raises(
         ConfigError,
@@ -125,7 +125,7 @@ def test_lazy_layers_are_not_counted_before_they_are_made() -> None:
 
 
 @pytest.mark.parametrize(("network", "kind"), [(None, "NoneType"), ([], "list"), (7999, "int")])
-def test_what_is_neither_profile_nor_network_is_refused(network: object, kind: str) -> None:
+def test_anything_but_a_profile_or_network_is_refused(network: object, kind: str) -> None:
     with pytest.raises(
         ConfigError, match=f"^a budget checks a profile or a torch module, not a {kind}[.]$"
     ):

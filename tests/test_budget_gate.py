@@ -43,7 +43,7 @@ LIMITS = [
 
 @pytest.mark.parametrize(("limit", "over"), LIMITS)
 def test_a_value_may_equal_its_limit_but_not_exceed_it(
-    limit: str, over: int, spoilable: Path, record: RunRecord
+    limit: str, over: int, run_copy: Path, record: RunRecord
 ) -> None:
     epochs, correct = len(record.epochs), record.test.num_correct
     values = {name: getattr(record.profile, value) for name, value in VALUES.items()}
@@ -53,8 +53,8 @@ def test_a_value_may_equal_its_limit_but_not_exceed_it(
         bound = (correct + over) / record.test.num_images
     limits: dict[str, Any] = {limit: bound}
     budget = Budget(**limits)
-    judge_under(spoilable, budget, record)
-    found = check(spoilable)
+    judge_under(run_copy, budget, record)
+    found = check(run_copy)
     assert found.differences == ()
     assert found.passed is (over <= 0)
     assert found.verdict == budget.check(
@@ -474,11 +474,11 @@ def run_check(folder: Path, **options: Any) -> tuple[bool, str]:
 
 @pytest.mark.parametrize("name", ATTEMPTS)
 def test_dishonest_attempts_are_found_and_honest_ones_pass(
-    name: str, spoilable: Path, record: RunRecord, other: Path
+    name: str, run_copy: Path, record: RunRecord, other: Path
 ) -> None:
     action, message = ATTEMPTS[name]
-    action(Scene(spoilable, record, other))
-    passed, text = run_check(spoilable)
+    action(Scene(run_copy, record, other))
+    passed, text = run_check(run_copy)
     assert passed is (not message), text
     assert message in text
 
@@ -505,12 +505,12 @@ def disguise(scene: Scene) -> None:
 
 @pytest.mark.parametrize("name", REPEATED)
 def test_consistent_forgeries_are_found_by_training_again(
-    name: str, spoilable: Path, record: RunRecord, other: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, run_copy: Path, record: RunRecord, other: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("smidgen.runs.train.write_report", lambda *_: None)
-    REPEATED[name](Scene(spoilable, record, other))
-    assert run_check(spoilable) == (True, "")
-    passed, text = run_check(spoilable, repeat=True)
+    REPEATED[name](Scene(run_copy, record, other))
+    assert run_check(run_copy) == (True, "")
+    passed, text = run_check(run_copy, repeat=True)
     assert not passed
     assert "trained again" in text
 
@@ -524,12 +524,12 @@ def shuffled(split: TrainSplit, seed: int) -> TrainSplit:
 
 
 def test_changed_labels_are_found(
-    spoilable: Path, digits: Dataset, monkeypatch: pytest.MonkeyPatch
+    run_copy: Path, digits: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     labels = (digits.test.labels + 1) % 10
     changed = replace(digits, test=replace(digits.test, labels=labels), sha256="1" * 64)
     monkeypatch.setattr("smidgen.runs.check.load", lambda *_, **__: changed)
-    passed, text = run_check(spoilable)
+    passed, text = run_check(run_copy)
     assert not passed
     assert "data's SHA-256" in text
     assert "correct test images" in text

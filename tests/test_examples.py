@@ -79,7 +79,7 @@ def test_the_custom_images_reach_their_budget(monkeypatch: pytest.MonkeyPatch) -
     make_images(monkeypatch)
     toml = str(EXAMPLES / "custom_images" / "experiment.toml")
     assert main(["train", toml, "--threads", "1"]) == 0
-    assert (Path("runs/custom-images/seed-0/figures") / "most-wrong.png").exists()
+    assert (Path("runs/custom-images/seed-0/figures") / "worst-predictions.png").exists()
 
 
 @pytest.mark.slow

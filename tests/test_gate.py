@@ -48,10 +48,10 @@ def test_the_pytest_examples_gate_a_repository(
 
 
 def test_a_run_that_was_tampered_with_fails(
-    spoilable: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     block = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)[0]
-    shutil.copytree(spoilable, tmp_path / "records" / "tiny" / "seed-0")
+    shutil.copytree(run_copy, tmp_path / "records" / "tiny" / "seed-0")
     record = tmp_path / "records/tiny/seed-0/run.json"
     text = record.read_text("utf-8")
     record.write_text(re.sub(r'"num_correct": \d+', '"num_correct": 300', text), encoding="utf-8")

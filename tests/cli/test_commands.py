@@ -119,12 +119,12 @@ def test_check_of_an_untouched_run(finished_folder: Path, capsys: Capture) -> No
     assert out.endswith("record: equal to what was counted and scored again\n")
 
 
-def test_check_of_an_edited_run_is_exit_1(spoilable: Path, capsys: Capture) -> None:
-    path = spoilable / "run.json"
+def test_check_of_an_edited_run_is_exit_1(run_copy: Path, capsys: Capture) -> None:
+    path = run_copy / "run.json"
     plain = json.loads(path.read_text())
     plain["test"]["num_correct"] += 1
     path.write_text(json.dumps(plain))
-    assert main(["check", str(spoilable)]) == 1
+    assert main(["check", str(run_copy)]) == 1
     assert "  differs from the record: correct test images: " in capsys.readouterr().out
 
 
@@ -155,13 +155,13 @@ def test_report_writes_a_page_into_out(
 
 
 def test_report_of_two_runs_compares_them_and_lists_what_is_missing(
-    finished_folder: Path, spoilable: Path, tmp_path: Path, capsys: Capture
+    finished_folder: Path, run_copy: Path, tmp_path: Path, capsys: Capture
 ) -> None:
-    (spoilable / "weights.safetensors").unlink()
-    folders = [str(finished_folder), str(spoilable)]
+    (run_copy / "weights.safetensors").unlink()
+    folders = [str(finished_folder), str(run_copy)]
     assert main(["report", *folders, "--out", str(tmp_path / "both")]) == 0
     *missing, line = capsys.readouterr().out.splitlines()
-    assert missing == [f"{spoilable}: The folder has no weights, so no filters are shown."]
+    assert missing == [f"{run_copy}: The folder has no weights, so no filters are shown."]
     page = Path(line.removeprefix("report: "))
     assert page.parent == tmp_path / "both"
     assert page.is_file()

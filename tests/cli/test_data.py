@@ -28,7 +28,7 @@ def test_list_shows_every_named_data_set(capsys: pytest.CaptureFixture[str]) -> 
     assert [line.split()[0] for line in lines] == list(NAMES)
 
 
-def test_mnist_at_hand_is_verified_and_not_downloaded(
+def test_available_mnist_is_verified_and_not_downloaded(
     mnist_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert smidgen("verify", "mnist", "--data-dir", str(mnist_folder)) == 0

@@ -83,7 +83,7 @@ def test_a_missing_package_costs_one_line_and_no_training(
     assert not (tmp_path / "runs").exists()
 
 
-def test_track_tells_a_sink_every_epoch(
+def test_track_logs_every_epoch(
     command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps: list[tuple[str, int]] = []
@@ -108,7 +108,7 @@ def test_track_tells_a_sink_every_epoch(
     assert {step for name, step in steps if name == "accuracy/validation"} == {1, 2}
 
 
-def test_the_flag_names_every_sink(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_flag_names_every_tracker(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "gap-6k", "--track", "wandb"]) == 2
     err = capsys.readouterr().err
     assert all(name in err for name in TRACKERS)

@@ -155,7 +155,7 @@ def test_background_stays_background() -> None:
     assert changed.max() <= 255.01
 
 
-def test_an_edge_is_continued_where_it_is_no_background() -> None:
+def test_an_edge_is_continued_unless_the_background_is_black() -> None:
     white = torch.full((64, 3, 28, 28), 255, dtype=torch.uint8)
     changed = augment(white, FULL, torch.Generator().manual_seed(0), "edge")
     assert_close(changed, white)

@@ -173,7 +173,7 @@ def test_too_large_an_image_is_refused_by_its_header(tmp_path: Path, side: int) 
     suffix=st.sampled_from(["png", "jpg", "gif"]),
     changes=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.binary(max_size=3))),
 )
-def test_an_altered_image_is_a_image_or_a_data_error(
+def test_an_altered_image_is_read_or_a_data_error(
     tmp_path: Path, suffix: str, changes: list[tuple[float, bytes]]
 ) -> None:
     path = save(tmp_path, Image.fromarray(drawing(30)), f"digit.{suffix}")

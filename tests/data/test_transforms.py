@@ -99,7 +99,7 @@ def test_other_objects_are_refused(stand_in: types.ModuleType, name: str, messag
         ("fail", r"stand_in:fail on a batch of \(4, 1, 3, 3\) fails: .*KeyError: 'flip'"),
     ],
 )
-def test_what_a_transform_returns_is_checked(
+def test_the_result_of_a_transform_is_checked(
     stand_in: types.ModuleType, name: str, message: str
 ) -> None:
     with pytest.raises(DataError, match=message):

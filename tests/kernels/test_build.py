@@ -180,7 +180,7 @@ def test_the_identity_changes_with_flags_and_not_with_the_place(
     assert (again.sha256, again.compiler) == (first.sha256, first.compiler)
 
 
-def test_a_failure_that_cannot_be_remembered_is_reported_all_the_same(
+def test_a_failure_that_cannot_be_remembered_is_still_reported(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:

@@ -213,19 +213,17 @@ def test_an_invalid_record_is_refused(tmp_path: Path, content: bytes, message: s
         ("data.mean", [0.1, 0.2], "it must have one of each for 1 channels"),
     ],
 )
-def test_an_edit_that_makes_no_sense_is_named(
-    spoilable: Path, path: str, value: object, message: str
-) -> None:
+def test_an_invalid_edit_is_named(run_copy: Path, path: str, value: object, message: str) -> None:
     def change(table: dict[str, Any]) -> None:
         *above, name = path.split(".")
         for key in above:
             table = table[key]
         table[name] = value
 
-    forge(spoilable, change)
+    forge(run_copy, change)
     for edited in (False, True):
         with pytest.raises(RecordError, match=message):
-            read_record(spoilable, edited=edited)
+            read_record(run_copy, edited=edited)
 
 
 # ------------------------------------------------------------------------------------ the digest
@@ -251,14 +249,14 @@ def test_a_digest_of_other_content_is_found() -> None:
     assert not is_sealed("".join([*first[:1], second[1], *first[2:]]))
 
 
-def test_an_edited_record_is_refused_and_read_where_that_is_asked_for(
-    spoilable: Path, record: RunRecord
+def test_an_edited_record_is_refused_unless_edited_ones_are_allowed(
+    run_copy: Path, record: RunRecord
 ) -> None:
-    path = spoilable / "run.json"
+    path = run_copy / "run.json"
     path.write_text(path.read_text().replace('"seed": 3', '"seed": 4'))
     with pytest.raises(RecordError, match=r"run.json was changed after it was written"):
-        read_record(spoilable)
-    assert read_record(spoilable, edited=True).seed == record.seed + 1
+        read_record(run_copy)
+    assert read_record(run_copy, edited=True).seed == record.seed + 1
 
 
 def test_times_are_read_from_times_json(finished_folder: Path, record: RunRecord) -> None:
@@ -269,16 +267,16 @@ def test_times_are_read_from_times_json(finished_folder: Path, record: RunRecord
     assert (times.stops, len(times.started)) == (0, len("2026-01-01T00:00:00+00:00"))
 
 
-def test_times_may_be_missing_but_not_edited(spoilable: Path) -> None:
-    path = spoilable / "times.json"
+def test_times_may_be_missing_but_not_edited(run_copy: Path) -> None:
+    path = run_copy / "times.json"
     path.write_text(path.read_text().replace('"stops": 0', '"stops": 1'))
     with pytest.raises(RecordError, match=r"times.json was changed after it was written"):
-        read_times(spoilable)
+        read_times(run_copy)
     path.write_bytes(sealed('{\n "started": 1\n}\n'))
     with pytest.raises(RecordError, match=r"times.json is damaged: started is 1"):
-        read_times(spoilable)
+        read_times(run_copy)
     path.unlink()
-    assert read_times(spoilable) is None
+    assert read_times(run_copy) is None
 
 
 def refuses(folder: Path, content: bytes) -> None:

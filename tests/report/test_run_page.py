@@ -70,23 +70,23 @@ def test_the_images_of_the_page_exist(finished_folder: Path) -> None:
 
 @pytest.mark.usefixtures("no_plots")
 def test_the_analysis_is_above_the_observations(
-    spoilable: Path, record: RunRecord, tmp_path: Path
+    run_copy: Path, record: RunRecord, tmp_path: Path
 ) -> None:
     words = "It **learns** quickly | mostly {{ braces }}."
-    rewrite(spoilable, replace(record, experiment=replace(record.experiment, analysis=words)))
-    text = page(spoilable, tmp_path / "out")
+    rewrite(run_copy, replace(record, experiment=replace(record.experiment, analysis=words)))
+    text = page(run_copy, tmp_path / "out")
     assert text.index("## Analysis") < text.index(words) < text.index(observations(record)[0])
 
 
 @pytest.mark.usefixtures("no_plots")
 def test_a_missed_budget_and_a_missing_target_are_shown(
-    spoilable: Path, record: RunRecord, tmp_path: Path
+    run_copy: Path, record: RunRecord, tmp_path: Path
 ) -> None:
     limits = tuple(replace(limit, passed=False) for limit in record.verdict.limits)
     verdict = replace(record.verdict, limits=limits)
     experiment = replace(record.experiment, target="")
-    rewrite(spoilable, replace(record, verdict=verdict, experiment=experiment))
-    text = page(spoilable, tmp_path / "out")
+    rewrite(run_copy, replace(record, verdict=verdict, experiment=experiment))
+    text = page(run_copy, tmp_path / "out")
     assert "**NOT inside the budget.**" in text
     assert "The experiment states none." in text
     assert text.count("FAIL") == len(limits) == str(verdict).count("FAIL")
@@ -101,45 +101,45 @@ def test_the_same_record_gives_the_same_bytes(finished_folder: Path, tmp_path: P
 
 
 @pytest.mark.usefixtures("no_plots")
-def test_a_report_is_written_from_the_name_of_a_folder(spoilable: Path) -> None:
-    (spoilable / "report.html").unlink()
-    assert write_report(str(spoilable)) == spoilable / "report.html"
-    assert (spoilable / "report.html").is_file()
+def test_a_report_is_written_from_the_name_of_a_folder(run_copy: Path) -> None:
+    (run_copy / "report.html").unlink()
+    assert write_report(str(run_copy)) == run_copy / "report.html"
+    assert (run_copy / "report.html").is_file()
 
 
 @pytest.mark.usefixtures("no_plots")
 def test_an_html_page_escapes_texts_from_the_experiment(
-    spoilable: Path, record: RunRecord, tmp_path: Path
+    run_copy: Path, record: RunRecord, tmp_path: Path
 ) -> None:
     words = "<script>alert(1)</script>"
     experiment = replace(record.experiment, target=words, analysis=words)
-    rewrite(spoilable, replace(record, experiment=experiment))
-    page(spoilable, tmp_path / "out")
+    rewrite(run_copy, replace(record, experiment=experiment))
+    page(run_copy, tmp_path / "out")
     html = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert words not in html
     assert "&lt;script&gt;alert(1)" in html
 
 
-def test_the_page_says_what_the_folder_lacks(spoilable: Path, tmp_path: Path) -> None:
+def test_the_page_says_what_the_folder_lacks(run_copy: Path, tmp_path: Path) -> None:
     for name in ("run.json", "weights.safetensors", "diagnostics.safetensors"):
-        (spoilable / name).unlink()
-    run = read_run(spoilable)
+        (run_copy / name).unlink()
+    run = read_run(run_copy)
     assert run.record is None
     assert len(run.epochs) == 2
-    text = page(spoilable, tmp_path / "out")
+    text = page(run_copy, tmp_path / "out")
     assert "The run did not finish: it has 2 of 2 epochs" in text
     assert all(sentence in text for sentence in run.missing)
     assert "## Layers" not in text
 
 
-def test_a_last_line_that_was_cut_off_is_left_out(spoilable: Path) -> None:
-    (spoilable / "run.json").unlink()
-    lines = (spoilable / "metrics.jsonl").read_text()
-    (spoilable / "metrics.jsonl").write_text(lines[:-5])
-    assert [epoch.epoch for epoch in read_run(spoilable).epochs] == [1]
-    (spoilable / "metrics.jsonl").write_text("{}\n" + lines)
+def test_a_last_line_that_was_cut_off_is_left_out(run_copy: Path) -> None:
+    (run_copy / "run.json").unlink()
+    lines = (run_copy / "metrics.jsonl").read_text()
+    (run_copy / "metrics.jsonl").write_text(lines[:-5])
+    assert [epoch.epoch for epoch in read_run(run_copy).epochs] == [1]
+    (run_copy / "metrics.jsonl").write_text("{}\n" + lines)
     with pytest.raises(RecordError, match=r"metrics.jsonl is damaged"):
-        read_run(spoilable)
+        read_run(run_copy)
 
 
 def test_a_folder_without_a_run_is_an_error(tmp_path: Path, finished_folder: Path) -> None:
@@ -167,11 +167,11 @@ def test_a_folder_that_cannot_be_written_is_an_error(finished_folder: Path, tmp_
 
 @pytest.mark.usefixtures("no_plots")
 def test_a_budget_without_limits_does_not_pass(
-    spoilable: Path, record: RunRecord, tmp_path: Path
+    run_copy: Path, record: RunRecord, tmp_path: Path
 ) -> None:
     experiment = replace(record.experiment, budget=Budget())
-    rewrite(spoilable, replace(record, experiment=experiment, verdict=Verdict(limits=())))
-    text = page(spoilable, tmp_path / "out")
+    rewrite(run_copy, replace(record, experiment=experiment, verdict=Verdict(limits=())))
+    text = page(run_copy, tmp_path / "out")
     html = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "**No limits to judge.**" in text
     assert "<strong>No limits to judge</strong>" in html

@@ -79,25 +79,25 @@ def test_an_untouched_run_passes(finished_folder: Path, record: RunRecord) -> No
     ],
 )
 def test_an_edited_value_is_noticed(
-    spoilable: Path, changes: dict[str, object], differing: set[str]
+    run_copy: Path, changes: dict[str, object], differing: set[str]
 ) -> None:
-    edit(spoilable, **changes)
-    found = check(spoilable)
+    edit(run_copy, **changes)
+    found = check(run_copy)
     assert set(names(found)) == differing
     assert not found.passed
 
 
 def test_a_differing_value_is_shown_with_the_recorded_one(
-    spoilable: Path, record: RunRecord
+    run_copy: Path, record: RunRecord
 ) -> None:
-    edit(spoilable, profile__num_params=7)
+    edit(run_copy, profile__num_params=7)
     line = f"parameters: {record.profile.num_params} now, 7 in the record"
-    assert line in check(spoilable).differences
+    assert line in check(run_copy).differences
 
 
-def test_a_budget_that_was_tightened_is_missed(spoilable: Path) -> None:
-    edit(spoilable, experiment__budget__min_accuracy=1.0)
-    found = check(spoilable)
+def test_a_budget_that_was_tightened_is_missed(run_copy: Path) -> None:
+    edit(run_copy, experiment__budget__min_accuracy=1.0)
+    found = check(run_copy)
     assert [line.limit for line in found.verdict.limits if not line.passed] == ["min_accuracy"]
     assert not found.passed
 
@@ -127,19 +127,19 @@ def ruin(tensors: dict[str, torch.Tensor]) -> None:
     tensors["0.0.weight"] = torch.full_like(tensors["0.0.weight"], float("nan"))
 
 
-def test_swapped_weights_are_noticed(spoilable: Path) -> None:
-    path = spoilable / "weights.safetensors"
+def test_swapped_weights_are_noticed(run_copy: Path) -> None:
+    path = run_copy / "weights.safetensors"
     path.write_bytes(rewrite(shuffle)(path.read_bytes()))
-    found = check(spoilable)
+    found = check(run_copy)
     assert {"weights' SHA-256", "confusion matrix"} <= set(names(found))
     assert not found.passed
 
 
-def test_weights_that_say_the_same_in_other_bytes_are_noticed(spoilable: Path) -> None:
-    path = spoilable / "weights.safetensors"
+def test_equal_weights_in_other_bytes_are_noticed(run_copy: Path) -> None:
+    path = run_copy / "weights.safetensors"
     tensors = safetensors.torch.load(path.read_bytes())
     path.write_bytes(safetensors.torch.save(tensors, metadata={"by": "somebody"}))
-    assert names(check(spoilable)) == ["weights' SHA-256"]
+    assert names(check(run_copy)) == ["weights' SHA-256"]
 
 
 @pytest.mark.parametrize(
@@ -154,19 +154,19 @@ def test_weights_that_say_the_same_in_other_bytes_are_noticed(spoilable: Path) -
         (rewrite(ruin), ModelError, "loss on 360 images is nan"),
     ],
 )
-def test_weights_that_are_none_are_an_error(
-    spoilable: Path, change: Callable[[bytes], bytes], kind: type[Exception], message: str
+def test_weights_of_another_format_are_an_error(
+    run_copy: Path, change: Callable[[bytes], bytes], kind: type[Exception], message: str
 ) -> None:
-    path = spoilable / "weights.safetensors"
+    path = run_copy / "weights.safetensors"
     path.write_bytes(change(path.read_bytes()))
     with pytest.raises(kind, match=message):
-        check(spoilable)
+        check(run_copy)
 
 
-def test_missing_weights_are_an_error(spoilable: Path) -> None:
-    (spoilable / "weights.safetensors").unlink()
+def test_missing_weights_are_an_error(run_copy: Path) -> None:
+    (run_copy / "weights.safetensors").unlink()
     with pytest.raises(RecordError, match=r"weights.safetensors cannot be read: No such file"):
-        check(spoilable)
+        check(run_copy)
 
 
 @pytest.mark.parametrize(
@@ -179,34 +179,32 @@ def test_missing_weights_are_an_error(spoilable: Path) -> None:
     ],
 )
 def test_a_record_that_contradicts_itself_is_damaged(
-    spoilable: Path, changes: dict[str, object]
+    run_copy: Path, changes: dict[str, object]
 ) -> None:
-    edit(spoilable, **changes)
+    edit(run_copy, **changes)
     with pytest.raises(
         RecordError,
         match=r"run.json is damaged: it (says images of|has a confusion matrix of|has no epochs)",
     ):
-        check(spoilable)
+        check(run_copy)
 
 
 # ------------------------------------------------------------------------- the folder's other files
 
 
-def test_a_record_that_was_edited_says_so_and_is_looked_at_all_the_same(
-    spoilable: Path, record: RunRecord
-) -> None:
-    path = spoilable / "run.json"
+def test_an_edited_record_is_reported_and_still_checked(run_copy: Path, record: RunRecord) -> None:
+    path = run_copy / "run.json"
     right = f'"num_correct": {record.test.num_correct}'
     path.write_text(path.read_text().replace(right, '"num_correct": 7'))
-    found = check(spoilable)
+    found = check(run_copy)
     assert names(found) == ["correct test images", "run.json was edited"]
     assert not found.passed
 
 
-def test_a_record_in_other_words_is_an_edited_one(spoilable: Path, record: RunRecord) -> None:
-    path = spoilable / "run.json"
+def test_a_reformatted_record_counts_as_edited(run_copy: Path, record: RunRecord) -> None:
+    path = run_copy / "run.json"
     path.write_text(path.read_text() + "\n")
-    found = check(spoilable)
+    found = check(run_copy)
     assert names(found) == ["run.json was edited"]
     assert found.record == record
 
@@ -220,42 +218,42 @@ def test_a_record_in_other_words_is_an_edited_one(spoilable: Path, record: RunRe
         lambda _: b"\xff",
     ],
 )
-def test_edited_metrics_are_noticed(spoilable: Path, change: Callable[[bytes], bytes]) -> None:
-    path = spoilable / "metrics.jsonl"
+def test_edited_metrics_are_noticed(run_copy: Path, change: Callable[[bytes], bytes]) -> None:
+    path = run_copy / "metrics.jsonl"
     path.write_bytes(change(path.read_bytes()))
-    assert check(spoilable).differences == (METRICS_DIFFER,)
+    assert check(run_copy).differences == (METRICS_DIFFER,)
 
 
-def test_changed_diagnostics_are_noticed(spoilable: Path) -> None:
-    path = spoilable / "diagnostics.safetensors"
+def test_changed_diagnostics_are_noticed(run_copy: Path) -> None:
+    path = run_copy / "diagnostics.safetensors"
     path.write_bytes(path.read_bytes()[:-1])
-    assert names(check(spoilable)) == ["diagnostics.safetensors' SHA-256"]
+    assert names(check(run_copy)) == ["diagnostics.safetensors' SHA-256"]
 
 
 def test_an_edited_experiment_is_noticed_but_not_its_texts(
-    spoilable: Path, tiny: Experiment
+    run_copy: Path, tiny: Experiment
 ) -> None:
-    path = spoilable / "experiment.toml"
+    path = run_copy / "experiment.toml"
     path.write_text(replace(tiny, analysis="It learns.", target="Other.").to_toml())
-    assert check(spoilable).passed
+    assert check(run_copy).passed
     path.write_text(replace(tiny, train=replace(tiny.train, batch_size=16)).to_toml())
-    assert names(check(spoilable)) == [TOML_DIFFERS]
+    assert names(check(run_copy)) == [TOML_DIFFERS]
     path.write_text("nonsense")
-    (said,) = check(spoilable).differences
+    (said,) = check(run_copy).differences
     assert "experiment.toml" in said
 
 
-def test_edited_times_are_noticed(spoilable: Path) -> None:
-    path = spoilable / "times.json"
+def test_edited_times_are_noticed(run_copy: Path) -> None:
+    path = run_copy / "times.json"
     path.write_text(path.read_text().replace('"stops": 0', '"stops": 1'))
-    (said,) = check(spoilable).differences
+    (said,) = check(run_copy).differences
     assert "times.json was changed after it was written" in said
 
 
-def test_files_that_say_no_more_than_the_record_may_be_missing(spoilable: Path) -> None:
+def test_files_that_only_repeat_the_record_may_be_missing(run_copy: Path) -> None:
     for name in ("metrics.jsonl", "diagnostics.safetensors", "experiment.toml", "times.json"):
-        (spoilable / name).unlink()
-    assert check(spoilable).passed
+        (run_copy / name).unlink()
+    assert check(run_copy).passed
 
 
 # ------------------------------------------------------------------------------------------ repeat
@@ -275,11 +273,11 @@ def test_an_untouched_run_comes_out_again(finished_folder: Path) -> None:
 
 
 @pytest.fixture
-def forged(spoilable: Path, tiny: Experiment, digits: Dataset, tmp_path: Path) -> Path:
+def forged(run_copy: Path, tiny: Experiment, digits: Dataset, tmp_path: Path) -> Path:
     """A run with seed 4 that claims to have seed 3, with consistent digests and values."""
     other = run(tiny, RunOptions(seed=4, out=tmp_path / "out", threads=1), dataset=digits).folder
     assert other is not None
-    forge(other, lambda plain: plain.update(seed=3, command=read_record(spoilable).command))
+    forge(other, lambda plain: plain.update(seed=3, command=read_record(run_copy).command))
     return other
 
 
@@ -306,10 +304,10 @@ def test_a_repetition_that_differs_names_what_has_changed_in_the_environment(for
 
 @pytest.mark.usefixtures("no_report")
 def test_metrics_that_are_forged_are_found_by_a_repetition(
-    spoilable: Path, record: RunRecord
+    run_copy: Path, record: RunRecord
 ) -> None:
-    edit(spoilable, epochs__0__train__accuracy=0.99)
-    lines = map(format_epoch, read_record(spoilable).epochs)
-    (spoilable / "metrics.jsonl").write_text("".join(lines))
-    assert check(spoilable).passed
-    assert check(spoilable, repeat=True).differences == ("trained again: epochs",)
+    edit(run_copy, epochs__0__train__accuracy=0.99)
+    lines = map(format_epoch, read_record(run_copy).epochs)
+    (run_copy / "metrics.jsonl").write_text("".join(lines))
+    assert check(run_copy).passed
+    assert check(run_copy, repeat=True).differences == ("trained again: epochs",)

@@ -16,7 +16,7 @@ EPOCH = Epoch(epoch=1, train=Score(loss=1.0, accuracy=0.5), validation=None, tes
 
 
 class Clock:
-    """The time, which goes on when it is told to."""
+    """A clock that only advances when a test sets it."""
 
     now = 1000.0
 
@@ -69,7 +69,7 @@ def nobody() -> None:
     """Asks for no stop."""
 
 
-def test_within_an_epoch_one_is_written_every_so_many_seconds(
+def test_within_an_epoch_a_checkpoint_is_written_at_intervals(
     tmp_path: Path, checkpoint: Checkpoint, clock: Clock, saves: list[float]
 ) -> None:
     checkpointer = Checkpointer(tmp_path, checkpoint, 30.0, nobody)
@@ -79,7 +79,7 @@ def test_within_an_epoch_one_is_written_every_so_many_seconds(
     assert saves == [30.0, 60.01, 90.02]
 
 
-def test_after_each_epoch_one_is_written(
+def test_a_checkpoint_is_written_after_each_epoch(
     tmp_path: Path, checkpoint: Checkpoint, clock: Clock, saves: list[float]
 ) -> None:
     checkpointer = Checkpointer(tmp_path, checkpoint, 30.0, nobody)
@@ -106,7 +106,7 @@ def test_no_more_than_its_share_of_the_time_goes_into_checkpoints(
     assert 0.5 * MAX_SHARE < 0.01 * len(saves) / passed < MAX_SHARE + 0.01 / passed
 
 
-def test_a_short_run_keeps_its_first_epoch_all_the_same(
+def test_a_short_run_still_saves_its_first_epoch(
     tmp_path: Path, checkpoint: Checkpoint, clock: Clock, saves: list[float]
 ) -> None:
     checkpointer = Checkpointer(tmp_path, checkpoint, 30.0, nobody)
@@ -131,7 +131,7 @@ def test_a_signal_saves_at_once_and_stops(
     assert saves == [0.001, 0.011]  # the second is beyond its share
 
 
-def test_a_state_is_taken_only_where_it_is_saved(
+def test_a_state_is_only_captured_to_be_saved(
     tmp_path: Path, checkpoint: Checkpoint, clock: Clock, saves: list[float]
 ) -> None:
     taken: list[float] = []
@@ -183,7 +183,7 @@ def test_epochs_are_written_as_they_end(
         assert path.read_text() == "".join(lines[:number])
 
 
-def test_what_was_written_after_the_checkpoint_is_gone_when_it_goes_on(
+def test_resuming_drops_what_was_written_after_the_checkpoint(
     tmp_path: Path, checkpoint: Checkpoint, record: RunRecord
 ) -> None:
     path = tmp_path / "metrics.jsonl"

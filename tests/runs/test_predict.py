@@ -44,18 +44,18 @@ def test_a_test_image_is_classified_as_in_the_evaluation(
 
 @pytest.mark.parametrize("name", ["fashion-mnist", "kmnist"])
 def test_images_that_fill_the_frame_are_not_centered_as_handwriting(
-    name: str, spoilable: Path, record: RunRecord, tmp_path: Path
+    name: str, run_copy: Path, record: RunRecord, tmp_path: Path
 ) -> None:
     experiment = replace(record.experiment, data=Data(name=name))
     record = replace(record, experiment=experiment, data=replace(record.data, name=name))
-    (spoilable / RECORD).write_text(format_record(record))
+    (run_copy / RECORD).write_text(format_record(record))
     garment = np.zeros((56, 56), np.uint8)
     garment[:, 14:42] = np.random.default_rng(0).integers(100, 256, (56, 28))
     Image.fromarray(garment).save(tmp_path / "shirt.png")
-    [found] = predict(spoilable, [tmp_path / "shirt.png"])
+    [found] = predict(run_copy, [tmp_path / "shirt.png"])
     small = Image.fromarray(garment).resize((28, 28), Image.Resampling.BILINEAR)
     expected = probabilities(
-        spoilable, record, torch.from_numpy(np.asarray(small)[None, None].copy())
+        run_copy, record, torch.from_numpy(np.asarray(small)[None, None].copy())
     )
     shares = dict(found.classes)
     for label, name in enumerate(record.data.classes):

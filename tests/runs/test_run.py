@@ -97,11 +97,11 @@ def quick(tiny: Experiment, **changes: Any) -> Experiment:
     return replace(tiny, budget=Budget(), train=train, data=data)
 
 
-def test_the_folder_holds_what_came_of_it(finished: RunResult) -> None:
+def test_the_folder_has_all_files(finished: RunResult) -> None:
     assert finished.folder is not None
     assert finished.folder.parts[-2:] == ("tiny", "seed-3")
-    kept = {"experiment.toml", "run.json", "metrics.jsonl", "weights.safetensors", "report.md"}
-    assert kept <= files(finished.folder)
+    expected = {"experiment.toml", "run.json", "metrics.jsonl", "weights.safetensors", "report.md"}
+    assert expected <= files(finished.folder)
     assert not [name for name in files(finished.folder) if name.startswith(".")]
 
 
@@ -115,8 +115,8 @@ def test_the_record_says_what_was_done(
     content = (finished_folder / "weights.safetensors").read_bytes()
     assert record.weights_sha256 == hashlib.sha256(content).hexdigest()
     assert finished.verdict == record.verdict
-    figures = {line.limit: line.value for line in record.verdict.limits}
-    assert figures == {
+    values = {line.limit: line.value for line in record.verdict.limits}
+    assert values == {
         "max_params": record.profile.num_params,
         "max_epochs": 2,
         "min_accuracy": record.test.score.accuracy,
@@ -145,7 +145,7 @@ def test_the_command_in_the_record_repeats_it(
 
 
 @pytest.mark.usefixtures("no_report")
-def test_the_command_says_on_what_it_ran_and_tells_no_path(
+def test_the_command_names_device_and_backend_but_no_path(
     tiny: Experiment, digits: Dataset, tmp_path: Path
 ) -> None:
     where = RunOptions(
@@ -282,7 +282,7 @@ def test_a_full_disk_leaves_no_half_file(
     assert resume(folder).record == read_record(folder)  # once there is space again
 
 
-def test_a_network_that_becomes_useless_in_its_last_step_is_noticed(
+def test_a_network_that_diverges_in_its_last_step_is_noticed(
     tiny: Experiment, digits: Dataset, tmp_path: Path
 ) -> None:
     # One batch: its loss is that of the first weights, and only then are they spoilt.
@@ -414,19 +414,29 @@ def without_validation(tiny: Experiment, folder: Path) -> Experiment:
     return replace(experiment, data=replace(tiny.data, validation=0))
 
 
-def own_module(tiny: Experiment, folder: Path) -> Experiment:
+def user_module(tiny: Experiment, folder: Path) -> Experiment:
     (folder / "mine.py").write_text(MODULE)
     model = Model(module=f"{folder / 'mine.py'}:Net")
     return replace(altered(tiny, folder), model=model)
 
 
-def own_transforms(tiny: Experiment, folder: Path) -> Experiment:
+def user_transforms(tiny: Experiment, folder: Path) -> Experiment:
     (folder / "shifting.py").write_text(TRANSFORMS)
     data = Data(name="digits", transforms=f"{folder / 'shifting.py'}:shift")
     return replace(altered(tiny, folder), data=data)
 
 
-MADE = [altered, adam, adamw, muon, nesterov, plain, without_validation, own_module, own_transforms]
+MADE = [
+    altered,
+    adam,
+    adamw,
+    muon,
+    nesterov,
+    plain,
+    without_validation,
+    user_module,
+    user_transforms,
+]
 Make = Callable[[Experiment, Path], Experiment]
 
 
@@ -452,20 +462,20 @@ def stop(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
 Stop = Callable[[int, int], None]
 
 
-def whole(experiment: Experiment, folder: Path) -> dict[str, bytes]:
-    """What comes of the experiment where nothing disturbs it."""
-    outcome = run(experiment, RunOptions(out=folder / "whole", threads=1))
+def uninterrupted(experiment: Experiment, folder: Path) -> dict[str, bytes]:
+    """Train the experiment without interruption and return its files."""
+    outcome = run(experiment, RunOptions(out=folder / "uninterrupted", threads=1))
     assert outcome.folder is not None
     return contents(outcome.folder)
 
 
 @pytest.mark.usefixtures("no_report")
 @pytest.mark.parametrize("make", MADE)
-def test_a_run_that_goes_on_becomes_what_it_would_have_been(
+def test_a_resumed_run_equals_an_uninterrupted_one(
     tiny: Experiment, tmp_path: Path, stop: Stop, make: Make
 ) -> None:
     experiment = make(tiny, tmp_path)
-    expected = whole(experiment, tmp_path)
+    expected = uninterrupted(experiment, tmp_path)
     stop(7, signal.SIGTERM)  # within the second epoch
     with pytest.raises(Interrupted) as stopped:
         run(experiment, RunOptions(out=tmp_path, threads=1))
@@ -490,7 +500,7 @@ def test_a_run_that_goes_on_becomes_what_it_would_have_been(
 @pytest.mark.usefixtures("no_report")
 def test_a_run_can_be_stopped_at_every_step(tiny: Experiment, tmp_path: Path, stop: Stop) -> None:
     experiment = altered(tiny, tmp_path)
-    expected = whole(experiment, tmp_path)
+    expected = uninterrupted(experiment, tmp_path)
     stop(1, signal.SIGINT)
     with pytest.raises(Interrupted):
         run(experiment, RunOptions(out=tmp_path, threads=1))
@@ -509,13 +519,13 @@ def test_a_run_can_be_stopped_at_every_step(tiny: Experiment, tmp_path: Path, st
 @pytest.mark.usefixtures("no_report")
 @pytest.mark.parametrize("number", [1, 2])
 @pytest.mark.parametrize("often", [True, False])
-def test_an_interruption_from_anywhere_goes_on_from_the_last_checkpoint(
+def test_after_any_interruption_a_run_resumes_from_the_last_checkpoint(
     tiny: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, often: bool
 ) -> None:
     if often:
         monkeypatch.setattr(checkpointer, "MAX_SHARE", 1e9)
     experiment = altered(tiny, tmp_path)
-    expected = whole(experiment, tmp_path)
+    expected = uninterrupted(experiment, tmp_path)
     where = RunOptions(out=tmp_path, threads=1, checkpoint_seconds=0 if often else 30)
     with pytest.raises(Interrupted):
         run(experiment, where, [Recorder(stop_after=number)])
@@ -539,7 +549,7 @@ def stopped(tiny: Experiment, digits: Dataset, tmp_path: Path, stop: Stop) -> Pa
 
 
 @pytest.mark.usefixtures("no_report")
-def test_a_damaged_checkpoint_gives_way_to_the_one_before(
+def test_if_the_last_checkpoint_is_damaged_the_previous_one_is_used(
     stopped: Path, tiny: Experiment, tmp_path: Path
 ) -> None:
     path = stopped / "last.checkpoint"
@@ -548,11 +558,11 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
     recorder = Recorder()
     resume(stopped, [recorder])
     assert recorder.messages[1].startswith(f"{path} is damaged")
-    assert contents(stopped) == whole(altered(tiny, tmp_path), tmp_path)
+    assert contents(stopped) == uninterrupted(altered(tiny, tmp_path), tmp_path)
     assert not (stopped / ".run.json.abc.part").exists()
 
 
-def test_without_a_whole_checkpoint_nothing_goes_on(stopped: Path) -> None:
+def test_without_an_intact_checkpoint_nothing_resumes(stopped: Path) -> None:
     for path in stopped.glob("*.checkpoint"):
         path.write_bytes(b"")
     with pytest.raises(CheckpointError, match="is damaged"):
@@ -587,7 +597,7 @@ def test_other_data_are_refused(
 
 
 @pytest.mark.usefixtures("no_report")
-def test_an_edited_experiment_is_refused_and_other_words_about_it_are_not(
+def test_an_edited_experiment_is_refused_but_not_edited_texts(
     stopped: Path, tiny: Experiment, tmp_path: Path
 ) -> None:
     experiment = altered(tiny, tmp_path)
@@ -618,7 +628,7 @@ def test_a_run_resumes_with_its_backend(
         skip_without_kernels()
     experiment = altered(tiny, tmp_path)
     where = RunOptions(out=tmp_path, threads=1, backend=backend)
-    whole = run(experiment, replace(where, out=tmp_path / "whole"))
+    whole = run(experiment, replace(where, out=tmp_path / "uninterrupted"))
     stop(7, signal.SIGTERM)
     with pytest.raises(Interrupted) as stopped:
         run(experiment, where)
@@ -697,11 +707,11 @@ def test_a_run_says_which_backend_it_chose_and_why(tiny: Experiment, tmp_path: P
 @pytest.mark.parametrize(
     ("make", "changed", "old", "new"),
     [
-        (own_module, "{run}/mine.py", "Linear(784, 10)", "Linear(784, 10, bias=False)"),
-        (own_transforms, "{place}/shifting.py", "def shift", "x = 0\n\n\ndef shift"),
+        (user_module, "{run}/mine.py", "Linear(784, 10)", "Linear(784, 10, bias=False)"),
+        (user_transforms, "{place}/shifting.py", "def shift", "x = 0\n\n\ndef shift"),
     ],
 )
-def test_code_of_one_s_own_that_was_edited_is_refused(
+def test_edited_user_code_is_refused(
     tiny: Experiment, tmp_path: Path, stop: Stop, make: Make, changed: str, old: str, new: str
 ) -> None:
     stop(7, signal.SIGTERM)
@@ -720,25 +730,25 @@ def test_code_of_one_s_own_that_was_edited_is_refused(
     assert resume(folder).record is not None
 
 
-def test_a_finished_run_is_given_as_it_is(spoilable: Path, record: RunRecord) -> None:
-    before = contents(spoilable)
-    (spoilable / "last.checkpoint").touch()  # it was killed just before its end
-    outcome = resume(spoilable)
-    assert outcome == RunResult(verdict=record.verdict, folder=spoilable, record=record)
-    assert contents(spoilable) == before
-    assert "last.checkpoint" not in files(spoilable)
+def test_resuming_a_finished_run_returns_it(run_copy: Path, record: RunRecord) -> None:
+    before = contents(run_copy)
+    (run_copy / "last.checkpoint").touch()  # it was killed just before its end
+    outcome = resume(run_copy)
+    assert outcome == RunResult(verdict=record.verdict, folder=run_copy, record=record)
+    assert contents(run_copy) == before
+    assert "last.checkpoint" not in files(run_copy)
 
 
 def test_a_report_that_is_missing_is_written(
-    spoilable: Path, monkeypatch: pytest.MonkeyPatch
+    run_copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("smidgen.report.run_page.sections_of", lambda _: [])
-    (spoilable / "report.html").unlink()
-    entry.resume(spoilable)
-    assert "report.html" in files(spoilable)
+    (run_copy / "report.html").unlink()
+    entry.resume(run_copy)
+    assert "report.html" in files(run_copy)
 
 
-def test_a_run_that_another_process_is_at_work_on_is_refused(
+def test_a_run_that_another_process_has_locked_is_refused(
     stopped: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = {path: path.read_bytes() for path in stopped.iterdir()}
@@ -753,7 +763,7 @@ def test_a_run_that_another_process_is_at_work_on_is_refused(
 
 
 @pytest.mark.usefixtures("no_report")
-def test_a_run_is_held_until_it_ends(tiny: Experiment, digits: Dataset, tmp_path: Path) -> None:
+def test_a_run_is_locked_until_it_ends(tiny: Experiment, digits: Dataset, tmp_path: Path) -> None:
     folder = tmp_path / "tiny" / "seed-0"
 
     class Intruder(Callback):
@@ -788,7 +798,7 @@ def test_a_stopped_run_is_found_by_its_experiment_and_seed(
 
 
 @pytest.mark.usefixtures("no_report")
-def test_quickstart_goes_on_by_itself(
+def test_quickstart_resumes_by_itself(
     tiny: Experiment,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -796,7 +806,7 @@ def test_quickstart_goes_on_by_itself(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     experiment = altered(tiny, tmp_path)
-    expected = whole(experiment, tmp_path)
+    expected = uninterrupted(experiment, tmp_path)
     monkeypatch.setattr("smidgen.cli.train.find_experiment", lambda _: experiment)
     words = ["quickstart", "--out", str(tmp_path), "--threads", "1"]
     folder = tmp_path / "tiny" / "seed-0"
@@ -822,11 +832,11 @@ def test_quickstart_goes_on_by_itself(
     ("number", "status", "word"),
     [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
 )
-def test_a_real_signal_saves_and_the_command_that_is_named_goes_on(
+def test_a_real_signal_saves_and_the_printed_command_resumes(
     tiny: Experiment, tmp_path: Path, number: int, status: int, word: str
 ) -> None:
     experiment = replace(tiny, budget=Budget(), train=replace(tiny.train, epochs=10))
-    expected = whole(experiment, tmp_path)
+    expected = uninterrupted(experiment, tmp_path)
     path = tmp_path / "tiny.toml"
     path.write_text(experiment.to_toml())
     out = tmp_path / "my runs"
@@ -851,7 +861,7 @@ def test_a_real_signal_saves_and_the_command_that_is_named_goes_on(
 
 
 @pytest.mark.slow
-def test_mnist_is_learnt_in_five_epochs(mnist_folder: Path, tmp_path: Path) -> None:
+def test_mnist_is_learned_in_five_epochs(mnist_folder: Path, tmp_path: Path) -> None:
     words = ["train", "quickstart", "--train.epochs", "5", "--out", str(tmp_path), "--quiet"]
     assert main([*words, "--data-dir", str(mnist_folder)]) in (0, 1)  # the target is for 14
     found = read_record(tmp_path / "quickstart" / "seed-0")
@@ -859,15 +869,15 @@ def test_mnist_is_learnt_in_five_epochs(mnist_folder: Path, tmp_path: Path) -> N
     assert found.profile.num_params < 8000
     assert found.test.score.accuracy >= 0.992
 
-    # And on paper: dark on bright, large, off the centre, as JPEG.
+    # Also on paper: dark on bright, large, off center, as JPEG.
     test = load("mnist", data_dir=mnist_folder).test
-    pictures = []
+    photos = []
     for number, image in enumerate(test.images[:100, 0]):
         large = Image.fromarray(255 - image.numpy()).resize((280, 280), Image.Resampling.BICUBIC)
         paper = Image.new("L", (500, 400), 255)
         paper.paste(large, (180, 40))
-        pictures.append(tmp_path / f"{number}.jpg")
-        paper.save(pictures[-1])
-    answers = [p.classes[0][0] for p in predict(tmp_path / "quickstart" / "seed-0", pictures)]
-    truths = [str(label) for label in test.labels[:100].tolist()]
-    assert sum(a == t for a, t in zip(answers, truths, strict=True)) >= 97
+        photos.append(tmp_path / f"{number}.jpg")
+        paper.save(photos[-1])
+    predicted = [p.classes[0][0] for p in predict(tmp_path / "quickstart" / "seed-0", photos)]
+    true = [str(label) for label in test.labels[:100].tolist()]
+    assert sum(a == t for a, t in zip(predicted, true, strict=True)) >= 97

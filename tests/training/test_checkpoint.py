@@ -76,7 +76,7 @@ def test_the_ends_of_what_makes_sense_are_inside(small: Checkpoint) -> None:
         {"seconds": float("nan")},
     ],
 )
-def test_a_place_that_makes_no_sense_is_refused(small: Checkpoint, change: dict[str, Any]) -> None:
+def test_an_invalid_position_is_refused(small: Checkpoint, change: dict[str, Any]) -> None:
     if "threads" in change:
         change = {"environment": replace(small.environment, **change)}
     with pytest.raises(ValueError, match=r"^its seed, threads or position are out of range$"):
@@ -93,7 +93,7 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_what_was_saved_is_loaded(tmp_path: Path, checkpoint: Checkpoint) -> None:
+def test_saved_checkpoints_are_loaded(tmp_path: Path, checkpoint: Checkpoint) -> None:
     defaults = Checkpoint(
         **{f.name: getattr(checkpoint, f.name) for f in fields(Checkpoint) if f.name in REQUIRED}
     )
@@ -174,7 +174,7 @@ def test_one_that_cannot_be_written_leaves_the_last(
     assert load_checkpoint(tmp_path)[0] == checkpoint
 
 
-def test_a_run_that_is_done_needs_none(tmp_path: Path, checkpoint: Checkpoint) -> None:
+def test_a_finished_run_needs_no_checkpoint(tmp_path: Path, checkpoint: Checkpoint) -> None:
     (tmp_path / "run.json").touch()
     remove_checkpoints(tmp_path)
     for _ in range(2):
@@ -184,7 +184,7 @@ def test_a_run_that_is_done_needs_none(tmp_path: Path, checkpoint: Checkpoint) -
 
 
 @pytest.mark.parametrize("folder", [".", "none"])
-def test_without_one_there_is_nothing_to_go_on_from(tmp_path: Path, folder: str) -> None:
+def test_without_a_checkpoint_nothing_can_be_resumed(tmp_path: Path, folder: str) -> None:
     with pytest.raises(CheckpointError, match="has no checkpoint to resume from"):
         load_checkpoint(tmp_path / folder)
 
@@ -228,7 +228,7 @@ SPOILT: list[Callable[[bytes], bytes]] = [
 
 
 @pytest.mark.parametrize("change", SPOILT)
-def test_a_damaged_one_gives_way_to_the_one_before(
+def test_if_the_last_one_is_damaged_the_previous_one_is_loaded(
     tmp_path: Path, checkpoint: Checkpoint, change: Callable[[bytes], bytes]
 ) -> None:
     for batch in (1, 2):

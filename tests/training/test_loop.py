@@ -144,7 +144,7 @@ def test_every_setting_matters(digits: Dataset, change: dict[str, Any]) -> None:
     assert weights(network) != weights(learn(digits, FULL, images=64)[0])
 
 
-def test_sixty_four_images_are_learnt_by_heart(digits: Dataset) -> None:
+def test_sixty_four_images_are_memorized(digits: Dataset) -> None:
     settings = replace(PLAIN, epochs=60, batch_size=16, optimizer=Optimizer(name="adam", lr=0.01))
     torch.manual_seed(0)
     fresh = build_chain("8,s2 16,s2 G", (1, 28, 28), 10)
@@ -183,7 +183,7 @@ def test_the_last_epochs_see_clean_images(
     assert [epoch == sorted(originals) for epoch in epochs] == expected
 
 
-def test_a_loss_that_is_no_number_stops_the_run(digits: Dataset) -> None:
+def test_a_nan_loss_stops_the_run(digits: Dataset) -> None:
     wild = replace(PLAIN, epochs=3, optimizer=Optimizer(name="sgd", lr=1e30))
     seen = Seen()
     with pytest.raises(ModelError, match=r"became nan in epoch 1, by batch \d+; try a lower"):
@@ -239,9 +239,7 @@ def test_bfloat16_computes_in_it_and_keeps_weights_as_they_are(digits: Dataset) 
 
 
 @pytest.mark.parametrize("average", [Average(name="none"), Average(name="ema", decay=0.5)])
-def test_what_is_scored_and_returned_is_the_network_that_counts(
-    digits: Dataset, average: Average
-) -> None:
+def test_the_returned_network_is_the_one_that_is_scored(digits: Dataset, average: Average) -> None:
     network, seen = small(), Seen()
     result, _ = learn(digits, replace(FULL, average=average), network=network, seen=seen)
     assert (result is network) is (average.name == "none")
@@ -273,7 +271,7 @@ def copied(state: TrainState) -> TrainState:
 
 
 def states_of(data: Dataset, settings: Train) -> tuple[list[TrainState], bytes, tuple[Epoch, ...]]:
-    """Every state of a training of 4 batches an epoch, and what comes of it."""
+    """Train 4 batches per epoch; return every state, the weights and the epochs."""
     seen = Seen()
     network, epochs = learn(data, settings, images=100, augment=MOVED, seen=seen)
     return seen.states, weights(network), epochs
@@ -292,7 +290,7 @@ def states_of(data: Dataset, settings: Train) -> tuple[list[TrainState], bytes, 
         {"precision": "bfloat16"},
     ],
 )
-def test_from_any_state_it_goes_on_to_the_same_end(digits: Dataset, change: dict[str, Any]) -> None:
+def test_training_from_any_state_ends_the_same(digits: Dataset, change: dict[str, Any]) -> None:
     settings = replace(FULL, batch_size=25, **change)
     states, expected, epochs = states_of(digits, settings)
     assert [(s.epoch, s.batch) for s in states] == [
@@ -350,7 +348,7 @@ def test_a_bug_or_a_lack_of_memory_keeps_its_type(digits: Dataset, error: Except
 
 if TYPE_CHECKING:
 
-    def _no_test_part_is_learnt_from(data: Dataset, network: nn.Module) -> None:
+    def _the_test_split_is_not_for_training(data: Dataset, network: nn.Module) -> None:
         # mypy runs on this file and refuses an ignore without need: that is the test.
         batches = TrainLoader(
             split=data.test,  # type: ignore[arg-type]

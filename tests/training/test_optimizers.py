@@ -62,7 +62,7 @@ def test_without_decay_nothing_shrinks(settings: Optimizer) -> None:
     assert all(torch.equal(p, b) for p, b in zip(network.parameters(), before, strict=True))
 
 
-def test_what_is_frozen_is_left_out() -> None:
+def test_frozen_parameters_are_left_out() -> None:
     network = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2, bias=False))
     network[0].requires_grad_(False)
     (group,) = build_optimizer(network, SGD).param_groups  # no empty group for the vectors

@@ -31,7 +31,7 @@ def handlers() -> list[object]:
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_the_first_signal_is_noted_and_the_second_does_what_it_did(number: int) -> None:
+def test_the_first_signal_is_noted_and_the_second_has_its_usual_effect(number: int) -> None:
     old = handlers()
     with noted_signals() as stopped:
         assert stopped() is None
@@ -43,7 +43,7 @@ def test_the_first_signal_is_noted_and_the_second_does_what_it_did(number: int) 
     assert handlers() == old
 
 
-def test_after_one_signal_the_other_does_what_it_did(before: None) -> None:
+def test_after_one_signal_the_other_has_its_usual_effect(before: None) -> None:
     with noted_signals() as stopped:
         os.kill(os.getpid(), signal.SIGTERM)
         with pytest.raises(Stopped):
@@ -51,7 +51,7 @@ def test_after_one_signal_the_other_does_what_it_did(before: None) -> None:
         assert stopped() == signal.SIGTERM
 
 
-def test_afterwards_everything_is_as_before() -> None:
+def test_afterwards_handlers_are_restored() -> None:
     old = handlers()
 
     def fail() -> None:

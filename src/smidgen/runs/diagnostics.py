@@ -77,4 +77,4 @@ def _maps(network: nn.Module, image: Tensor, data: Dataset) -> Tensor | None:
     finally:
         for hook in hooks:
             hook.remove()
-    return seen[0][0, :MAPS].half() if seen else None
+    return seen[0][0, :MAPS].to(torch.float16) if seen else None

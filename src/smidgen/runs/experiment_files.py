@@ -57,7 +57,7 @@ def require_unchanged(checkpoint: Checkpoint, experiment: Experiment, folder: Pa
         )
 
 
-def require_own_module(experiment: Experiment, folder: Path) -> None:
+def require_module_in_folder(experiment: Experiment, folder: Path) -> None:
     """Check that the module of the run in `folder`, if it is a file, lies in that folder.
 
     Naming a run runs its module; a record must not choose other code on this machine.

@@ -11,7 +11,7 @@ from smidgen.data import MAX_PIXELS, DatasetInfo, normalize, open_dataset
 from smidgen.errors import RecordError
 from smidgen.models import ModelInMemory, build
 from smidgen.record import RECORD, WEIGHTS, DataRecord, RunRecord, read_record
-from smidgen.runs.experiment_files import require_own_module
+from smidgen.runs.experiment_files import require_module_in_folder
 from smidgen.seeds import preserved_generators
 
 
@@ -82,7 +82,7 @@ def restore(
             `any_weights`); the record's image shape or classes do not fit its data set; it names a
             module outside the run's folder.
     """
-    require_own_module(record.experiment, folder)
+    require_module_in_folder(record.experiment, folder)
     info = DatasetInfo(record.data.image_shape, len(record.data.classes))
     _require_known_shape(record, info, folder / RECORD)
     with preserved_generators():

@@ -52,7 +52,7 @@ from smidgen.runs.checkpointer import Checkpointer
 from smidgen.runs.diagnostics import collect_diagnostics
 from smidgen.runs.experiment_files import (
     code_sha256,
-    require_own_module,
+    require_module_in_folder,
     require_unchanged,
     save_experiment,
 )
@@ -73,7 +73,7 @@ from smidgen.training.signals import noted_signals
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunResult:
-    """What came of a run; only the verdict if the budget stopped it before training."""
+    """The result of a run; only the verdict if the budget stopped it before training."""
 
     verdict: Verdict
     """The budget compared with the run."""
@@ -177,7 +177,7 @@ def resume(
             return _finished(folder, model)
         checkpoint, tensors, damage = load_checkpoint(folder)
         experiment = checkpoint.experiment.with_files_in(folder)
-        require_own_module(experiment, folder)
+        require_module_in_folder(experiment, folder)
         require_unchanged(checkpoint, experiment, folder)
         options = RunOptions(
             seed=checkpoint.seed,

@@ -19,7 +19,7 @@ from smidgen.training.step import TrainStep
 _PROGRESS_SECONDS = 0.1  # between two reports: reading the running sums waits for the device
 
 Evaluate = Callable[[nn.Module], tuple[Score | None, Score | None]]
-"""Scores a network after an epoch: (validation, test), None for what is not scored."""
+"""Scores a network after an epoch: (validation, test), None for a split that is not scored."""
 
 
 def train(

@@ -244,7 +244,7 @@ def test_files_are_verified_one_by_one(tmp_path: Path, cache: Path) -> None:
         assert "is missing; run smidgen data get mnist" in (problem or "")
 
 
-def test_the_files_at_hand_are_those_of_the_catalog(mnist_folder: Path) -> None:
+def test_the_available_files_are_those_of_the_catalog(mnist_folder: Path) -> None:
     for file in MNIST.files:
         path = file.path_in(mnist_folder)
         if path is None or path.suffix != ".gz":
