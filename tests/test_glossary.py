@@ -209,6 +209,13 @@ GLOSSARY = {
         finds=("write_whole", "whole or not at all"),
         spares=("the whole map",),
     ),
+    "spelling": Entry(
+        instead="color, center, neighbor, behavior, learned, gray",
+        names=r"(?i)\b(coloured|colours?|centred?|neighbours?|behaviours?|learnt|grey)\b",
+        prose=r"\b(coloured|colours?|centred?|neighbours?|neighbouring|behaviours?|learnt|grey)\b",
+        finds=("COLOURS", "the centre", "neighbouring", "learnt"),
+        spares=("color", "center", "learned"),
+    ),
     "riddles": Entry(
         instead="plain English",
         prose=r"\bso many\b|\bin its manner\b|\bwhat (came|comes|became|becomes) of\b"
@@ -319,7 +326,6 @@ def hits(entry: Entry, searched: tuple[Text, ...]) -> list[str]:
     return found
 
 
-@pytest.mark.xfail(strict=False, reason="the rooms are still being rewritten")
 @pytest.mark.parametrize("word", GLOSSARY)
 def test_no_word_is_left_that_was_given_up(word: str) -> None:
     found = hits(GLOSSARY[word], texts())

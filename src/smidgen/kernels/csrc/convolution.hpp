@@ -229,7 +229,7 @@ template <bool BF16, size_t... I> constexpr auto all_taps(std::index_sequence<I.
 // The gradient of one group's weights, (output, input, tap), from its g and its padded `in`.
 //
 // The taps of a row of the kernel are computed together; if the kernel is a single pixel, those of
-// neighbouring input channels are, and a plane is a single row. The sums of all taps are in `buffer`,
+// neighboring input channels are, and a plane is a single row. The sums of all taps are in `buffer`,
 // and a few rows of g, which stay in the cache, contribute to all of them before the next rows do.
 template <bool BF16> static void weight_gradient(const ConvShape &shape, const Element<BF16> *g,
                                                  const Element<BF16> *in, int g_width, int in_width,

@@ -1,7 +1,7 @@
 // Batches of training images: each image sampled through its own affine map and normalized.
 //
 // For each row of the result, the positions and weights of its pixels are computed together, which
-// the compiler turns into vectors; then each pixel reads its four neighbours from a copy of the
+// the compiler turns into vectors; then each pixel reads its four neighbors from a copy of the
 // image that has a border, so that none needs a test. All memory comes from the caller.
 #include "fields.hpp"
 #include <algorithm>
