@@ -122,19 +122,19 @@ class Handler(http.server.BaseHTTPRequestHandler):
     server: "Mirror"
 
     def do_GET(self) -> None:
-        _, behaviour, name = self.path.split("/")
-        self.server.asked.append((behaviour, name, self.headers.get("Range")))
+        _, behavior, name = self.path.split("/")
+        self.server.asked.append((behavior, name, self.headers.get("Range")))
         content = self.server.served[name]
         start = int((self.headers.get("Range") or "bytes=0-")[6:-1])
-        self.send_response({"missing": 404}.get(behaviour, 206 if start else 200))
-        self.send_header("Content-Type", "text/html" if behaviour == "page" else "application/gzip")
+        self.send_response({"missing": 404}.get(behavior, 206 if start else 200))
+        self.send_header("Content-Type", "text/html" if behavior == "page" else "application/gzip")
         if start:
             self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
         self.send_header("Content-Length", str(len(content) - start))
         self.end_headers()
-        if behaviour == "altered":
+        if behavior == "altered":
             content = content[:-1] + bytes([content[-1] ^ 1])
-        self.wfile.write(content[start : len(content) // 2 if behaviour == "broken" else None])
+        self.wfile.write(content[start : len(content) // 2 if behavior == "broken" else None])
 
     def log_message(self, format: str, *args: object) -> None:
         """Keep quiet."""
@@ -146,8 +146,8 @@ class Mirror(http.server.ThreadingHTTPServer):
         self.served: dict[str, bytes] = {}
         self.asked: list[tuple[str, str, str | None]] = []
 
-    def addresses(self, *behaviours: str) -> tuple[str, ...]:
-        return tuple(f"http://127.0.0.1:{self.server_address[1]}/{name}/" for name in behaviours)
+    def addresses(self, *behaviors: str) -> tuple[str, ...]:
+        return tuple(f"http://127.0.0.1:{self.server_address[1]}/{name}/" for name in behaviors)
 
 
 @pytest.fixture
@@ -203,7 +203,7 @@ def test_a_broken_transfer_is_resumed(
 
 
 @pytest.mark.parametrize(
-    ("behaviour", "reason"),
+    ("behavior", "reason"),
     [
         ("altered", "sends something else: SHA-256"),
         ("missing", "HTTP 404"),
@@ -212,11 +212,11 @@ def test_a_broken_transfer_is_resumed(
 )
 @pytest.mark.parametrize("name", ARCHIVES)
 def test_other_files_from_a_mirror_are_refused(
-    name: str, behaviour: str, reason: str, mirror: Mirror, monkeypatch: pytest.MonkeyPatch
+    name: str, behavior: str, reason: str, mirror: Mirror, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     entry, mirror.served, *_ = made(name)
     with pytest.raises(UnavailableError, match=reason):
-        load_named(replace(entry, mirrors=mirror.addresses(behaviour)), None, 5.0)
+        load_named(replace(entry, mirrors=mirror.addresses(behavior)), None, 5.0)
 
 
 @pytest.mark.parametrize("name", ARCHIVES)
