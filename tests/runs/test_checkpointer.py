@@ -33,7 +33,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.fixture
 def checkpoint(record: RunRecord) -> Checkpoint:
-    """A run of the finished one's experiment that is about to begin."""
+    """A run like the finished one, about to begin."""
     return Checkpoint(
         experiment=record.experiment,
         seed=3,
@@ -49,7 +49,7 @@ def checkpoint(record: RunRecord) -> Checkpoint:
 
 @pytest.fixture
 def saves(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> list[float]:
-    """When checkpoints are written, from 0; each takes a hundredth of a second."""
+    """Record when checkpoints are written, from 0; each takes a hundredth of a second."""
     times: list[float] = []
 
     def save(*_: object) -> None:

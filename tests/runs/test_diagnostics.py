@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Biased(nn.Module):
-    """Sees the same class in every image, but for a hair."""
+    """Predicts the same class for every image, by a small margin."""
 
     def __init__(self, classes: int) -> None:
         super().__init__()

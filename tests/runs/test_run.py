@@ -63,7 +63,7 @@ EXACT = ("weights.safetensors", "metrics.jsonl", "run.json", "diagnostics.safete
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """What is the same, byte for byte, however often the run was stopped."""
+    """The files that are the same, byte for byte, however often the run was stopped."""
     return {name: (folder / name).read_bytes() for name in (*EXACT, "experiment.toml")}
 
 
@@ -285,7 +285,7 @@ def test_a_full_disk_leaves_no_half_file(
 def test_a_network_that_diverges_in_its_last_step_is_noticed(
     tiny: Experiment, digits: Dataset, tmp_path: Path
 ) -> None:
-    # One batch: its loss is that of the first weights, and only then are they spoilt.
+    # One batch: its loss is that of the first weights, which diverge only afterwards.
     experiment = quick(tiny, batch_size=2000)
     optimizer = replace(experiment.train.optimizer, lr=1e30)
     experiment = replace(experiment, train=replace(experiment.train, optimizer=optimizer))
@@ -442,7 +442,7 @@ Make = Callable[[Experiment, Path], Experiment]
 
 @pytest.fixture
 def stop(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
-    """Has the next training get a signal at its n-th look between two steps, from 1."""
+    """Send the next training a signal when it asks for one the n-th time, from 1."""
 
     def at(look: int, number: int) -> None:
         looks = []

@@ -16,7 +16,7 @@ def network() -> nn.Sequential:
 
 
 def change(net: nn.Module, seed: int) -> dict[str, torch.Tensor]:
-    """Put other numbers into all of `net`'s state; what it is now."""
+    """Change all of `net`'s state, and return a copy of it."""
     generator = torch.Generator().manual_seed(seed)
     for tensor in net.state_dict().values():
         if tensor.is_floating_point():
@@ -32,7 +32,7 @@ def test_during_the_warm_up_the_weights_are_binomial() -> None:
     This is what the products of (1 + t) / (10 + t) telescope to.
     """
     live, n = network(), 30
-    average = EMA(live, 0.9999)  # out of reach: 31 / 40 is the most that 30 steps come to
+    average = EMA(live, 0.9999)  # out of reach: 31 / 40 is the largest share within 30 steps
     states = [copy.deepcopy(live.state_dict())]
     for step in range(1, n + 1):
         states.append(change(live, step))

@@ -31,7 +31,7 @@ TENSORS = {
 
 @pytest.fixture
 def checkpoint(record: RunRecord) -> Checkpoint:
-    """Of the finished run, as it might have been stopped in its second epoch."""
+    """A checkpoint of the finished run, as if stopped in its second epoch."""
     return Checkpoint(
         experiment=record.experiment,
         seed=2**63 - 1,
@@ -54,7 +54,7 @@ def checkpoint(record: RunRecord) -> Checkpoint:
 
 @pytest.fixture
 def small(checkpoint: Checkpoint) -> Checkpoint:
-    """The same with less in it."""
+    """The same with less content."""
     return replace(checkpoint, epochs=(), caveats=(), times=Times(started=""))
 
 
@@ -280,7 +280,7 @@ def test_a_pickle_is_never_opened(tmp_path: Path) -> None:
 
 
 def dressed(body: bytes) -> bytes:
-    """A body with the head that a checkpoint has, its digest included."""
+    """Put the head of a checkpoint, with its digest, before a body."""
     return b"smidgen checkpoint 1 " + hashlib.sha256(body).hexdigest().encode() + b"\n" + body
 
 

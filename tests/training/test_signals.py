@@ -10,12 +10,12 @@ from smidgen.training.signals import SIGNALS, noted_signals
 
 
 class Stopped(BaseException):
-    """What the handler of before raises here."""
+    """Raised by the handlers that were set before."""
 
 
 @pytest.fixture(autouse=True)
 def before() -> Iterator[None]:
-    """Both signals have a handler that raises, as the command's does."""
+    """Set a handler that raises for both signals, as the command does."""
 
     def stop(number: int, _: FrameType | None) -> None:
         raise Stopped(number)
