@@ -171,6 +171,14 @@ def tiny_toml(tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
+@pytest.mark.parametrize("name", ["action.yml", ".github/workflows/ci.yml"])
+def test_plain_values_have_no_colon(name: str) -> None:
+    """YAML would read a second colon on a line as another mapping."""
+    for line in (ROOT / name).read_text("utf-8").splitlines():
+        value = re.match(r"^ *(?:- )?(?:name|description): (?![\"'>|])(.*)", line)
+        assert value is None or ": " not in value[1], line
+
+
 def test_the_action_and_the_workflows_name_the_same_inputs() -> None:
     text = (ROOT / "action.yml").read_text("utf-8")
     inputs = set(re.findall(r"^  ([a-z-]+):$", text[: text.index("\nruns:")], re.MULTILINE))
