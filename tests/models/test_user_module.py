@@ -261,10 +261,10 @@ def test_a_name_or_an_argument_of_a_file_that_does_not_fit(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("def Net():\n    return 3", r"returns a int; it must return an nn.Module"),
+        ("def Net():\n    return 3", r"returns a value of type int; it must return an nn.Module"),
         (
             "import torch\ndef Net(): return torch.nn.ReLU",
-            r"returns a type; it must return an nn.M",
+            r"returns a value of type type; it must",
         ),
         (
             "import torch\ndef Net():\n    return torch.nn.Conv2d(3, 4, 3, groups=2)",

@@ -221,7 +221,11 @@ def test_normalized_images_are_refused() -> None:
         ),
         ({"model": Net, "data": "nowhere"}, ConfigError, "neither a data set nor a path"),
         ({"model": Net, "data": "digits", "settings": 3}, ConfigError, "train"),
-        ({"model": lambda: 3, "data": "digits"}, ModelError, "returns a int; it must return"),
+        (
+            {"model": lambda: 3, "data": "digits"},
+            ModelError,
+            "returns a value of type int; it must return",
+        ),
     ],
 )
 def test_wrong_arguments_are_one_clear_error(

@@ -81,7 +81,9 @@ def _call(
     arguments = _bind(what, factory, args, defaults)
     network: Any = call_user_code(what, lambda: factory(**arguments), ModelError)
     if not isinstance(network, nn.Module):
-        raise ModelError(f"{what} returns a {type(network).__name__}; it must return an nn.Module.")
+        raise ModelError(
+            f"{what} returns a value of type {type(network).__name__}; it must return an nn.Module."
+        )
     return network
 
 
