@@ -15,6 +15,7 @@
 A message says what was given, what is allowed and how to fix it.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -62,3 +63,24 @@ def require(condition: bool, message: str) -> None:
     """Raise a ConfigError with `message` unless `condition` is true."""
     if not condition:
         raise ConfigError(message)
+
+
+def did_you_mean(given: str, known: Iterable[str]) -> str:
+    """End a message with the known name that is closest to `given`, if one is close.
+
+    A dotted name is also found by its last parts.
+
+    >>> did_you_mean("epoch", ["train.epochs", "train.batch_size"])
+    ' Did you mean train.epochs?'
+    >>> did_you_mean("x", ["mnist"])
+    ''
+    """
+    from difflib import get_close_matches
+
+    names = {name: name for name in known}
+    for name in list(names):
+        parts = name.split(".")
+        for start in range(1, len(parts)):
+            names.setdefault(".".join(parts[start:]), name)
+    found = get_close_matches(given.lower(), names, 1)
+    return f" Did you mean {names[found[0]]}?" if found else ""

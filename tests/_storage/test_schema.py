@@ -77,7 +77,10 @@ def test_a_described_class_is_a_frozen_dataclass_with_slots() -> None:
             {"inner": {"ratio": 2}},
             r"^box\.inner\.ratio is 2\.0; it must be above 0 and below 1 \(a",
         ),
-        ({"inner": {"ratoi": 2}}, r"^box\.inner has no 'ratoi'; it has: ratio, words\.$"),
+        (
+            {"inner": {"ratoi": 2}},
+            r"^box\.inner has no 'ratoi'; it has: ratio, words\. Did you mean box\.inner\.ratio\?$",
+        ),
         ({"name": "refused", "inner": {"ratio": 0.5}}, r"^not refused with 0\.5$"),
     ],
 )

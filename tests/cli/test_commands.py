@@ -283,6 +283,8 @@ def replaced(old: str, new: str) -> Callable[[str], str]:
     [
         (replaced("\nepochs = 2", '\nepochs = "2"'), "train.epochs is '2'; it must be an integer"),
         (replaced("\nepochs = 2", "\nepoch = 2"), "no 'epoch'; it has: epochs"),
+        (replaced("\nepochs = 2", "\nepoch = 2"), "Did you mean train.epochs?"),
+        (replaced("\nepochs = 2", "\nlr = 2"), "Did you mean train.optimizer.lr?"),
         (replaced('name = "digits"', 'name = "cifar"'), "'cifar'; it must be one of mnist, digits"),
         (replaced("lr = 0.1", "lr = 1e30"), "the loss became nan in epoch 1"),
         (replaced("validation", "validations"), "data has no 'validations'"),
@@ -325,7 +327,8 @@ def check_one_line(capsys: Capture, message: str) -> None:
     ("words", "message"),
     [
         ([], "the following arguments are required: COMMAND; see smidgen --help"),
-        (["trian"], "invalid choice: 'trian'"),
+        (["trian"], ". Did you mean train? See smidgen --help"),
+        (["qqq"], "invalid choice: 'qqq'"),
         (["train"], "train needs an experiment, or --resume and a run's folder"),
         (["train", "--resume", "none"], "none is not a folder"),
         (["train", "x", "--resume", "."], "as it began, so experiment cannot be given with it"),
@@ -344,7 +347,7 @@ def check_one_line(capsys: Capture, message: str) -> None:
         (["train", "./"], "cannot be read: Is a directory"),
         (
             ["train", "gap-6k", "--model.net", "gap-7k"],
-            "'gap-7k'; available are gap-6k",
+            "flatten-18k, linear-19k, gap-11k. Did you mean gap-6k?",
         ),
         (["train", "gap-6k", "--model.args", "{x = 1}"], "model.args does not fit gap-6k"),
         (["train", "gap-6k", "--data.name", "x"], "data.name is 'x'; it must be one of mnist"),
@@ -354,7 +357,8 @@ def check_one_line(capsys: Capture, message: str) -> None:
         (["train", "gap-6k", "--threads", "0"], "--threads is 0; it must be from 1"),
         (["train", "gap-6k", "--device", "tpu"], "--device is 'tpu'; it must be one of auto, cuda"),
         (["train", "gap-6k", "--data-dir", "none"], "--data-dir is none, which is not a folder"),
-        (["summary", "gap-7k"], "'gap-7k' is neither"),
+        (["summary", "gap-7k"], "Did you mean gap-6k?"),
+        (["summary", "gap-6k", "--lrr", "3"], "Did you mean --lr? See smidgen summary --help"),
         (["check", "none"], "none is not a finished run: it has no run.json"),
         (["predict", "none", "x.png"], "none is not a finished run: it has no run.json"),
         (["predict", "none"], "the following arguments are required: IMAGE"),

@@ -10,6 +10,7 @@ import pytest
 
 from smidgen import __version__
 from smidgen.cli import main
+from smidgen.cli.flags import SHORT_FLAGS
 
 COMMANDS = [
     *("quickstart", "summary", "train", "check", "report", "predict"),
@@ -17,14 +18,15 @@ COMMANDS = [
 ]
 
 TRAIN_FLAGS = """
---analysis.text --backend --budget.max_activation_bytes --budget.max_epochs --budget.max_macs
---budget.max_params --budget.max_weight_bytes --budget.min_accuracy --checkpoint-seconds --data-dir
+--analysis.text --backend --batch-size --budget.max_activation_bytes --budget.max_macs
+--budget.max_weight_bytes --checkpoint-seconds --data --data-dir
 --data.augment.no_aug_epochs --data.augment.rotate --data.augment.scale --data.augment.shear
 --data.augment.translate --data.grayscale --data.name --data.path --data.size --data.split.seed
---data.split.test --data.transforms --data.validation --device --experiment.name
---experiment.target --live --model.args --model.chain --model.module --model.net --out
+--data.split.test --data.transforms --data.validation --device --epochs
+--experiment.target --live --lr --max-epochs --max-params --min-accuracy --model.args --model.chain
+--model.module --model.net --name --out
 --quiet --resume --seed --skip-bad --threads --track --train.average.decay --train.average.name
---train.batch_size --train.epochs --train.label_smoothing --train.optimizer.lr
+--train.label_smoothing
 --train.optimizer.momentum --train.optimizer.name --train.optimizer.nesterov
 --train.optimizer.other_lr --train.optimizer.weight_decay --train.precision
 --train.schedule.gamma --train.schedule.name --train.schedule.step_size
@@ -54,8 +56,10 @@ def test_the_commands_are_these_and_each_is_tested(capsys: pytest.CaptureFixture
 
 
 def test_the_flags_of_train_are_these(capsys: pytest.CaptureFixture[str]) -> None:
-    found = re.findall(r"^  (--[\w.-]+)", help_of(capsys, "train"), re.MULTILINE)
+    found = re.findall(r"^  (--[\w.-]+)", text := help_of(capsys, "train"), re.MULTILINE)
     assert sorted(found) == sorted(TRAIN_FLAGS.split())
+    for key, short in SHORT_FLAGS.items():
+        assert re.search(rf"^  {short}( \w+)?, --{key} ", text, re.MULTILINE)
 
 
 def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -117,3 +121,14 @@ def test_a_closed_pipe_is_not_an_error() -> None:
     command = f'{sys.executable} -c "{program}" | true; echo ${{PIPESTATUS[0]}}'
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("141\n", "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+@pytest.mark.parametrize("words", [["data", "list"], ["summary", "gap-6k"]])
+def test_a_full_output_is_one_line(words: list[str]) -> None:
+    program = f"import sys; from smidgen.cli import main; sys.exit(main({words}))"
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-c", program]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    message = "smidgen: the output cannot be written: No space left on device.\n"
+    assert (done.returncode, done.stderr) == (2, message)

@@ -8,7 +8,8 @@ from custom_sets import class_folder, split_folder
 from PIL import Image
 
 from smidgen.cli import main
-from smidgen.data import NAMES
+from smidgen.config import Data
+from smidgen.data import NAMES, load
 
 
 def smidgen(*arguments: str) -> int:
@@ -79,13 +80,30 @@ def test_show_skips_bad_images_with_skip_bad(
     assert smidgen("show", "pets") == 2
     assert "cat/bad.png is not an image" in capsys.readouterr().err
     assert smidgen("show", "pets", "--skip-bad") == 0
-    assert "note: 1 images were skipped. pets/train/cat/bad.png" in capsys.readouterr().out
+    assert "note: 1 image was skipped. train/cat/bad.png is not an image" in capsys.readouterr().out
+
+
+def test_a_path_may_be_written_in_any_way(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    split_folder(tmp_path)
+    (tmp_path / "pets" / "train" / "cat" / "bad.png").write_bytes(b"no")
+    loaded = [load("pets", skip_bad=True)]
+    for folder, path in (("pets", "."), ("pets", "../pets"), (".", str(tmp_path / "pets"))):
+        monkeypatch.chdir(tmp_path / folder)
+        loaded.append(load(Data(path=path), skip_bad=True))
+        assert smidgen("show", path) == 2
+        assert capsys.readouterr().err.startswith(f"smidgen: {path}/train/cat/bad.png is not an")
+    assert len({(dataset.notes, dataset.sha256) for dataset in loaded}) == 1
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("get", "minst"), "'minst' is not a data set; it must be one of mnist, digits"),
+        (("get", "MINST"), "'MINST' is not a data set; it must be one of mnist, digits"),
+        (("get", "minst"), "Did you mean mnist?"),
+        (("shwo", "mnist"), "Did you mean show? See smidgen data --help"),
+        (("show", "mnist", "--skipbad"), "Did you mean --skip-bad? See smidgen data show --help"),
         (("show", "minst"), "'minst' is neither a data set nor a path; data sets: mnist, digits"),
         (("show", "digits", "--out", "a.jpg"), "--out is a.jpg; it must end in .png"),
     ],

@@ -1,10 +1,11 @@
 import argparse
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from smidgen.cli.flags import Parser, add_experiment_flags, normalized, with_flags
-from smidgen.config import Augment, Budget, Experiment, Model
+from smidgen.config import Augment, Budget, Data, Experiment, Model
 from smidgen.errors import ConfigError
 
 
@@ -36,6 +37,13 @@ def test_without_flags_nothing_changes(tiny: Experiment) -> None:
         (["--train.test_each_epoch", "true"], "train.test_each_epoch", True),
         (["--train.label-smoothing", "0.1"], "train.label_smoothing", 0.1),
         (["--train.epochs", "3", "--train.epochs", "4"], "train.epochs", 4),
+        (["--name", "other"], "name", "other"),
+        (["--max-params=7999"], "budget.max_params", 7999),
+        (["--max-epochs", "9"], "budget.max_epochs", 9),
+        (["--min-accuracy", "0.9"], "budget.min_accuracy", 0.9),
+        (["--epochs", "4"], "train.epochs", 4),
+        (["--batch-size", "32"], "train.batch_size", 32),
+        (["--lr", "0.01"], "train.optimizer.lr", 0.01),
     ],
 )
 def test_a_flag_changes_its_field_alone(
@@ -90,15 +98,33 @@ def test_another_network_replaces_the_one_in_the_file(tiny: Experiment) -> None:
         (["--model.args", "3"], r"--model.args is 3; it must be a table"),
         (["--model.args", "{dropout = 0.1}"], r"--model.args are for a net"),
         (["--model.net", "a", "--model.chain", "8 G"], r"--model.net and --model.chain are given"),
+        (["--data.path", ".", "--data.name", "mnist"], r"--data.name and --data.path are given"),
+        (["--data", "mnist", "--data.name", "mnist"], r"--data and --data.name are given"),
+        (["--data", "minst"], r"'minst' is neither .* Did you mean mnist\?"),
         (["--experiment.name", "../x"], r"--experiment.name is '../x'; it names a folder"),
-        (["--train.epoch", "3"], r"unrecognized arguments: --train.epoch 3; see smidgen train --h"),
-        (["--train.epochs"], r"argument --train.epochs: expected one argument"),
-        (["--budget.max-param", "3"], r"unrecognized arguments: --budget.max_param 3"),
+        (["--train.epoch", "3"], r"--train.epoch 3. Did you mean --train.epochs\? See smidgen tr"),
+        (["--epoch", "3"], r"--epoch 3. Did you mean --epochs\? See smidgen train --help$"),
+        (["--rotate=3"], r"--rotate=3. Did you mean --data.augment.rotate\?"),
+        (["--qqq"], r"unrecognized arguments: --qqq; see smidgen train --help$"),
+        (["--train.epochs"], r"argument --epochs/--train.epochs: expected one argument"),
+        (["--budget.max-param", "3"], r"--budget.max_param 3. Did you mean --budget.max_params\?"),
     ],
 )
 def test_an_invalid_flag_is_named(tiny: Experiment, words: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         flagged(tiny, *words)
+
+
+def test_other_data_replace_those_in_the_file(tiny: Experiment, tmp_path: Path) -> None:
+    augment = Augment(rotate=5)
+    custom = replace(tiny, data=Data(path="x", size=9, grayscale=True, augment=augment))
+    assert flagged(custom, "--data", "mnist").data == Data(name="mnist", augment=augment)
+    assert flagged(custom, "--data.name", "mnist").data == Data(name="mnist", augment=augment)
+    moved = flagged(custom, "--data", str(tmp_path)).data
+    assert moved == Data(path=str(tmp_path), size=9, grayscale=True, augment=augment)
+    named = replace(tiny, data=Data(name="digits", augment=augment))
+    words = ["--data", str(tmp_path), "--data.size", "9"]
+    assert flagged(named, *words).data == Data(path=str(tmp_path), size=9, augment=augment)
 
 
 def test_several_flags_are_checked_together(tiny: Experiment) -> None:

@@ -11,8 +11,10 @@ import os
 import reprlib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal, TypeVar
+
+from smidgen.errors import did_you_mean
 
 T = TypeVar("T")
 
@@ -51,7 +53,7 @@ def from_plain(kind: type[T], value: Any, where: str = "") -> T:
     >>> from smidgen.config import Average
     >>> from_plain(Average, {"name": "ema", "dekay": 1}, "train.average")
     Traceback (most recent call last):
-    ValueError: train.average has no 'dekay'; it has: name, decay.
+    ValueError: train.average has no 'dekay'; it has: name, decay. Did you mean train.average.decay?
     """
     return typing.cast(T, _read(kind, value, where))
 
@@ -106,7 +108,10 @@ def _read_dataclass(kind: type, value: Any, where: str) -> Any:
     fields = {field.name: field for field in dataclasses.fields(kind)}
     for key in value:
         if key not in fields:
-            raise ValueError(f"{place} has no {_shown.repr(key)}; it has: {', '.join(fields)}.")
+            raise ValueError(
+                f"{place} has no {_shown.repr(key)}; it has: {', '.join(fields)}."
+                + did_you_mean(key, _keys(kind, where))
+            )
     hints = typing.get_type_hints(kind)
     read = {}
     for name, field in fields.items():
@@ -118,6 +123,16 @@ def _read_dataclass(kind: type, value: Any, where: str) -> Any:
                 raise ValueError(f"{inner} is missing.")
             read[name] = None
     return kind(**read)
+
+
+def _keys(kind: type, where: str) -> Iterator[str]:
+    """The dotted keys of a dataclass, then those of the dataclasses in it."""
+    inner = [(f"{where}.{f.name}".lstrip("."), f.name) for f in dataclasses.fields(kind)]
+    yield from (key for key, _ in inner)
+    hints = typing.get_type_hints(kind)
+    for key, name in inner:
+        if dataclasses.is_dataclass(hints[name]):
+            yield from _keys(hints[name], key)
 
 
 def _is_required(field: "dataclasses.Field[Any]") -> bool:

@@ -6,6 +6,7 @@ only when it runs.
 """
 
 import contextlib
+import errno
 import os
 import shlex
 import signal
@@ -19,6 +20,8 @@ from smidgen._version import __version__
 from smidgen.cli import bench, data, evaluate, project, report, train
 from smidgen.cli.flags import Parser, normalized
 from smidgen.errors import Interrupted, SmidgenError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,6 +41,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader has closed the pipe, as in `smidgen ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as error:
+        if error.errno not in _FULL:
+            traceback.print_exc()
+            return 70
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more
+        print(f"smidgen: the output cannot be written: {error.strerror}.", file=sys.stderr)
+        return 2
     except Exception:  # Python's own status would be 1, which means a missed budget
         traceback.print_exc()
         return 70

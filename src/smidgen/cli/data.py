@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from smidgen.errors import ConfigError
+from smidgen.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
     from smidgen.data import Dataset
@@ -91,7 +91,10 @@ def _entry(name: str) -> "CatalogEntry":
     from smidgen.data.named.catalog import CATALOG
 
     if name not in CATALOG:
-        raise ConfigError(f"{name!r} is not a data set; it must be one of {', '.join(CATALOG)}.")
+        raise ConfigError(
+            f"{name!r} is not a data set; it must be one of {', '.join(CATALOG)}."
+            + did_you_mean(name, CATALOG)
+        )
     return CATALOG[name]
 
 

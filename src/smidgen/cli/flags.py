@@ -16,29 +16,62 @@ from typing import Any, Literal, NoReturn
 from smidgen._storage.schema import all_fields
 from smidgen._storage.serialization import from_plain, to_plain
 from smidgen.config import Experiment
-from smidgen.errors import ConfigError
+from smidgen.errors import ConfigError, did_you_mean
+
+SHORT_FLAGS = {
+    "experiment.name": "--name",
+    "budget.max_params": "--max-params",
+    "budget.max_epochs": "--max-epochs",
+    "budget.min_accuracy": "--min-accuracy",
+    "train.epochs": "--epochs",
+    "train.batch_size": "--batch-size",
+    "train.optimizer.lr": "--lr",
+}
+"""Second flags of the fields that are given most often."""
+_ONE_OF = (("model.net", "model.chain", "model.module"), ("data", "data.name", "data.path"))
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that raises ConfigError instead of exiting."""
+    """An argument parser that raises ConfigError instead of exiting, with the closest match."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(
             **settings, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
         )
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse the arguments of this command; it knows its flags, the whole program does not."""
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return found, unknown
+
     def error(self, message: str) -> NoReturn:
         """Raise the message as a ConfigError."""
-        raise ConfigError(f"{message}; see {self.prog} --help")
+        hint = ""
+        if match := re.match(r".*invalid choice: '(.*)' \(choose from (.*)\)", message):
+            hint = did_you_mean(match[1], re.findall(r"[\w.-]+", match[2]))
+        elif match := re.match(r"unrecognized arguments: --([^ =]+)", message):
+            known = [flag.lstrip("-") for flag in self._option_string_actions]
+            hint = did_you_mean(match[1], known).replace("mean ", "mean --")
+        ending = f".{hint} See" if hint else "; see"
+        raise ConfigError(f"{message}{ending} {self.prog} --help")
 
 
 def add_experiment_flags(parser: argparse.ArgumentParser) -> None:
     """Give `parser` a flag for every field of an Experiment."""
     group = parser.add_argument_group("experiment fields, by their keys in the file")
+    group.add_argument(
+        "--data",
+        metavar="NAME|PATH",
+        default=argparse.SUPPRESS,
+        help="Short for --data.name or --data.path.",
+    )
     for path, field in all_fields(Experiment):
         if not field.flag:
             continue
         group.add_argument(
+            *filter(None, [SHORT_FLAGS.get(field.key)]),
             f"--{field.key}",
             dest=".".join(path),
             metavar=_metavar(field.kind),
@@ -54,10 +87,15 @@ def with_flags(experiment: Experiment, given: argparse.Namespace) -> Experiment:
         ConfigError: a value has the wrong type or is out of range.
     """
     plain = to_plain(experiment)
-    networks = [name for name in ("net", "chain", "module") if hasattr(given, f"model.{name}")]
-    if len(networks) > 1:
-        both = " and ".join(f"--model.{name}" for name in networks)
-        raise ConfigError(f"{both} are given; give one of them.")
+    for names in _ONE_OF:
+        if len(both := [f"--{name}" for name in names if hasattr(given, name)]) > 1:
+            raise ConfigError(f"{' and '.join(both)} are given; give one of them.")
+    if hasattr(given, "data"):
+        from smidgen.data import find_data
+
+        for name, value in to_plain(find_data(given.data)).items():
+            if name in ("name", "path"):
+                setattr(given, f"data.{name}", value)
     for (*tables, name), field in all_fields(Experiment):
         place = ".".join([*tables, name])
         if hasattr(given, place):
@@ -65,10 +103,13 @@ def with_flags(experiment: Experiment, given: argparse.Namespace) -> Experiment:
             for key in tables:
                 table = table.setdefault(key, {})
             table[name] = _value(field.kind, getattr(given, place))
-            if tables == ["model"] and name in networks:  # another network, with its own args
+            if place in _ONE_OF[0]:  # another network, with its own args
                 plain["model"] = {name: table[name]}
-            if place in ("data.name", "data.path"):  # one replaces the other
-                table.pop("path" if name == "name" else "name", None)
+            elif place == "data.name":  # without what describes custom data
+                for key in ("path", "size", "grayscale", "split"):
+                    table.pop(key, None)
+            elif place == "data.path":
+                table.pop("name", None)
     try:
         return from_plain(Experiment, plain)
     except ValueError as error:

@@ -5,7 +5,7 @@ from importlib import resources
 from pathlib import Path
 
 from smidgen.config.experiment import Experiment, read_experiment
-from smidgen.errors import ConfigError
+from smidgen.errors import ConfigError, did_you_mean
 
 
 def find_experiment(experiment: "str | os.PathLike[str] | Experiment") -> Experiment:
@@ -29,7 +29,7 @@ def find_experiment(experiment: "str | os.PathLike[str] | Experiment") -> Experi
     if experiment not in known_experiments():
         raise ConfigError(
             f"{experiment!r} is neither a TOML file nor a built-in experiment; those are "
-            f"{', '.join(known_experiments())}."
+            f"{', '.join(known_experiments())}." + did_you_mean(experiment, known_experiments())
         )
     return read_experiment(_folder() / f"{experiment}.toml")
 

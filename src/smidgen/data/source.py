@@ -10,7 +10,7 @@ from smidgen.data.custom.open import open_custom
 from smidgen.data.datasets import Dataset, DatasetInfo, RawDataset, split_validation
 from smidgen.data.named.catalog import CATALOG
 from smidgen.data.named.files import load_named
-from smidgen.errors import ConfigError
+from smidgen.errors import ConfigError, did_you_mean
 
 NAMES = tuple(CATALOG)
 """The values that data.name can have."""
@@ -65,7 +65,10 @@ def open_dataset(
         return DatasetSource(data, *open_custom(data, skip_bad=skip_bad))
     entry = CATALOG.get(data.name or "")
     if entry is None:
-        raise ConfigError(f"data.name is {data.name!r}; it must be one of {', '.join(NAMES)}.")
+        raise ConfigError(
+            f"data.name is {data.name!r}; it must be one of {', '.join(NAMES)}."
+            + did_you_mean(data.name or "", NAMES)
+        )
     folder = None if data_dir is None else Path(data_dir)
     return DatasetSource(data, entry.info, lambda: load_named(entry, folder, timeout))
 
@@ -102,4 +105,7 @@ def find_data(data: PathOrName | Data) -> Data:
     path = os.fspath(data) if isinstance(data, str | os.PathLike) else None
     if isinstance(path, str) and os.path.exists(path):  # noqa: PTH110 (Path.exists may raise)
         return Data(path=path)
-    raise ConfigError(f"{data!r} is neither a data set nor a path; data sets: {', '.join(NAMES)}.")
+    raise ConfigError(
+        f"{data!r} is neither a data set nor a path; data sets: {', '.join(NAMES)}."
+        + did_you_mean(str(data), NAMES)
+    )

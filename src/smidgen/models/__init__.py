@@ -5,7 +5,7 @@ import warnings
 from torch import nn
 
 from smidgen.config import Model
-from smidgen.errors import ConfigError
+from smidgen.errors import ConfigError, did_you_mean
 from smidgen.models.chain import build_chain
 from smidgen.models.lazy import initialize_lazy
 from smidgen.models.reference import REFERENCE
@@ -42,7 +42,10 @@ def build(
         return network
     assert model.net is not None  # Model takes exactly one
     if model.net not in REFERENCE:
-        raise ConfigError(f"model.net is {model.net!r}; available are {', '.join(REFERENCE)}.")
+        raise ConfigError(
+            f"model.net is {model.net!r}; available are {', '.join(REFERENCE)}."
+            + did_you_mean(model.net, REFERENCE)
+        )
     try:
         return REFERENCE[model.net](**model.args)
     except (TypeError, ValueError) as error:

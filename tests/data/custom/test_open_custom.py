@@ -293,7 +293,7 @@ def test_an_unreadable_image_is_named_or_skipped(folder: Path) -> None:
     (note,) = dataset.notes
     assert note.startswith("4 images were skipped. ")
     for file in bad:
-        assert str(file) in note
+        assert file.relative_to(path).as_posix() in note
     with pytest.raises(DataError, match=r"cat/\d\.(png|gif|jpg) is (not an image|damaged)"):
         load(data)  # the cache holds the data set without them
     assert load(data, skip_bad=True).sha256 == dataset.sha256

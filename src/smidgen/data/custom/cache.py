@@ -47,6 +47,8 @@ class ImageStream:
     num_validation: int
     batches: Callable[[], Iterator[Sequence[Pixels | DataError]]]
     """Decodes the images in the order of `names`; an error takes the place of an unreadable one."""
+    root: Path = Path()
+    """The folder that the names start from. Notes leave it out: it can be written in many ways."""
     notes: tuple[str, ...] = ()
 
 
@@ -72,7 +74,7 @@ class CachedDataset:
     """Of images.npy: if either differs, the file was changed since."""
     notes: tuple[str, ...] = ()
     skipped: tuple[str, ...] = field(default=())
-    """Why each image that is missing could not be read."""
+    """Why each image that is missing could not be read; begins with its path in the folder."""
 
 
 def read_cache(folder: Path, files_sha256: str) -> CachedDataset | None:
@@ -191,7 +193,9 @@ class _Written:
             more = len(self.skipped) - _LISTED
             rest = f" And {more:,} more." if more > 0 else ""
             listed = " ".join(self.skipped[:_LISTED])
-            yield f"{len(self.skipped):,} images were skipped. {listed}{rest}"
+            count = len(self.skipped)
+            were = "1 image was" if count == 1 else f"{count:,} images were"
+            yield f"{were} skipped. {listed}{rest}"
         if self.duplicates:
             test, train = self.duplicates[0]
             count = len(self.duplicates)
@@ -211,7 +215,7 @@ def _write_images(file: BinaryIO, stream: ImageStream, skip_bad: bool) -> _Writt
         if isinstance(image, DataError):
             if not skip_bad:
                 raise image
-            written.skipped.append(str(image))
+            written.skipped.append(str(image).removeprefix(f"{stream.root}{os.sep}"))
             continue
         content = image.tobytes()
         file.write(content)

@@ -162,6 +162,7 @@ def stream_images(folder: ImageFolder, data: Data, shape: Shape) -> ImageStream:
         num_train=len(train),
         num_validation=len(validation),
         batches=batches,
+        root=folder.root,
         notes=folder.notes,
     )
 

@@ -6,6 +6,7 @@ ones, which become the validation split, hold each class's share.
 """
 
 import json
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from smidgen.data.custom.image_folder import common_shape, scan, stream_images
 from smidgen.data.datasets import DatasetInfo, RawDataset, Split, TestSplit
 from smidgen.errors import DataError
 
-_FORMAT = 2  # of the cache: a new number makes every data set again
+_FORMAT = 3  # of the cache: a new number makes every data set again
 
 
 def open_custom(data: Data, *, skip_bad: bool) -> tuple[DatasetInfo, Callable[[], RawDataset]]:
@@ -70,7 +71,7 @@ def open_custom(data: Data, *, skip_bad: bool) -> tuple[DatasetInfo, Callable[[]
         if isinstance(cached, ImageStream):
             cached = write_cache(folder, key, cached, skip_bad=skip_bad)
         if cached.skipped and not skip_bad:
-            raise DataError(cached.skipped[0])
+            raise DataError(f"{path}{os.sep}{cached.skipped[0]}")
         return _raw_dataset(data, path, folder, cached)
 
     return DatasetInfo(found.image_shape, len(found.classes)), load
