@@ -70,6 +70,9 @@ class Callback:
     def on_message(self, text: str) -> None:
         """A sentence for the user, such as which backend was chosen."""
 
+    def on_status(self, text: str) -> None:
+        """What the run is doing now, such as "loading mnist"."""
+
     def on_train_start(self, run: RunInfo) -> None:
         """Before the first step of a new or resumed run."""
 
@@ -96,6 +99,11 @@ class CallbackList(Callback):
         """Pass it on."""
         for callback in self.callbacks:
             callback.on_message(text)
+
+    def on_status(self, text: str) -> None:
+        """Pass it on."""
+        for callback in self.callbacks:
+            callback.on_status(text)
 
     def on_train_start(self, run: RunInfo) -> None:
         """Pass it on."""

@@ -90,7 +90,7 @@ def test_the_command_shows_a_table_and_the_expected_time(
 
 def test_too_many_threads_are_an_error(toml: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", toml, "--threads", "1000000000"]) == 2
-    assert "--threads is 1000000000; it must be from 1 to 1,024" in capsys.readouterr().err
+    assert "--threads is 1000000000; it must be from 1 to " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("words", [["--threads", "0"], ["--batch-sizes", "-1"]])

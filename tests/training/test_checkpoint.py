@@ -44,6 +44,7 @@ def checkpoint(record: RunRecord) -> Checkpoint:
         times=Times(
             started="2026-01-01T00:00:00+00:00", epoch_seconds=(1.5,), train_seconds=2.25, stops=3
         ),
+        warnings=("Look.",),
         caveats=("Resumed.",),
         epoch=2,
         batch=17,
@@ -106,7 +107,7 @@ def test_saved_checkpoints_are_loaded(tmp_path: Path, checkpoint: Checkpoint) ->
 
 REQUIRED = (
     *("experiment", "seed", "device", "data_dir", "skip_bad", "code_sha256"),
-    *("data", "environment", "times", "caveats"),
+    *("data", "environment", "times"),
 )
 
 

@@ -12,8 +12,10 @@ from smidgen.errors import ConfigError
 from smidgen.training.device import (
     compute_settings,
     describe_environment,
+    require_threads,
     select_device,
     source_version,
+    usable_cores,
 )
 
 CPU = torch.device("cpu")
@@ -50,7 +52,7 @@ def process_settings() -> tuple[object, ...]:
 
 
 @pytest.mark.parametrize("workspace", [None, ":16:8"])
-@pytest.mark.parametrize("threads", [None, 3])
+@pytest.mark.parametrize("threads", [None, 1])
 def test_compute_settings_apply_inside_and_are_restored_on_exit(
     threads: int | None, workspace: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -61,8 +63,8 @@ def test_compute_settings_apply_inside_and_are_restored_on_exit(
     with compute_settings("cpu", threads) as device:
         assert device == CPU
         assert process_settings() == (True, True, threads or before[2], workspace or ":4096:8")
-        torch.set_num_threads(2)
-        assert describe_environment(CPU, "eager").threads == 2
+        torch.set_num_threads(3)
+        assert describe_environment(CPU, "eager").threads == 3
     assert process_settings() == before
 
 
@@ -132,3 +134,18 @@ def test_the_source_version_tells_modified_checkouts_apart(
 def test_without_git_there_is_no_source_version(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     assert source_version() is None
+
+
+@pytest.mark.parametrize(("limit", "cores"), [("max 100000", 4), ("150000 100000", 2), ("1 2", 1)])
+def test_usable_cores_heed_affinity_and_cgroup(
+    limit: str, cores: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2, 3}, raising=False)
+    monkeypatch.setattr("pathlib.Path.read_text", lambda _: limit)
+    assert usable_cores() == cores
+
+
+def test_more_threads_than_cores_are_refused() -> None:
+    cores = usable_cores()
+    with pytest.raises(ConfigError, match=f"it must be from 1 to {cores}, the cores that this"):
+        require_threads(cores + 1)

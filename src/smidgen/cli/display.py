@@ -5,6 +5,7 @@ from collections.abc import Callable
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
+from rich.status import Status
 
 from smidgen.callbacks import Callback, Progress, RunInfo, TrainState
 from smidgen.formatting import percent
@@ -24,6 +25,23 @@ class Display(Callback):
         self._num_epochs = 0
         self._best = 0.0
         self._bar: Bar | None = None
+        self._status: Status | None = None
+
+    def close(self) -> None:
+        """Remove the bar and the status line."""
+        for shown in (self._bar, self._status):
+            if shown is not None:
+                shown.stop()
+        self._bar = self._status = None
+
+    def on_status(self, text: str) -> None:
+        """On a terminal, show it until something else happens."""
+        if self._bar is not None:
+            self._bar.update(self._task, description=text)
+        elif self.console.is_terminal and not self.console.quiet:
+            self.close()
+            self._status = self.console.status(text)
+            self._status.start()
 
     def on_message(self, text: str) -> None:
         """Print it."""
@@ -31,6 +49,7 @@ class Display(Callback):
 
     def on_train_start(self, run: RunInfo) -> None:
         """Print the data, the network and earlier epochs; start the bar."""
+        self.close()
         self._num_epochs = run.experiment.train.epochs
         data = run.data
         self.console.print(
@@ -72,8 +91,7 @@ class Display(Callback):
 
     def on_train_end(self, record: RunRecord | None) -> None:
         """Remove the bar."""
-        if self._bar is not None:
-            self._bar.stop()
+        self.close()
 
     def _print_epoch(self, epoch: Epoch, seconds: float) -> None:
         score = epoch.validation or epoch.train

@@ -154,7 +154,9 @@ def _callbacks(given: argparse.Namespace, run_name: str) -> "Iterator[list[Callb
             stack.callback(page.close)
             print(f"live: {page.start()}", flush=True)
             callbacks.append(page)
-        yield [*callbacks, Display(quiet=given.quiet)]
+        display = Display(quiet=given.quiet)
+        stack.callback(display.close)
+        yield [*callbacks, display]
 
 
 def _print_result(result: "RunResult") -> int:

@@ -2,6 +2,7 @@
 
 from smidgen.record.files import DIAGNOSTICS as DIAGNOSTICS
 from smidgen.record.files import EXPERIMENT as EXPERIMENT
+from smidgen.record.files import FAILURE as FAILURE
 from smidgen.record.files import METRICS as METRICS
 from smidgen.record.files import PAGE as PAGE
 from smidgen.record.files import RECORD as RECORD

@@ -22,6 +22,7 @@ WEIGHTS = "weights.safetensors"
 DIAGNOSTICS = "diagnostics.safetensors"
 TIMES = "times.json"
 PAGE = "report.html"
+FAILURE = "failure.txt"
 
 T = TypeVar("T")
 

@@ -192,6 +192,8 @@ class RunRecord:
     """Software and hardware."""
     verdict: Verdict
     """The budget against all of this."""
+    warnings: tuple[str, ...] = ()
+    """What is probably wrong with the network or its training, one sentence each."""
     caveats: tuple[str, ...] = ()
     """One sentence for everything that keeps the run from being repeated exactly: a resumption on
     another build, device or number of threads, or a network or data passed in Python."""

@@ -33,7 +33,7 @@ from smidgen.runs.load import restore
 from smidgen.runs.options import RunOptions
 from smidgen.runs.prepare import data_record
 from smidgen.runs.run import run
-from smidgen.training.device import compute_settings
+from smidgen.training.device import compute_settings, usable_cores
 
 Pairs = dict[str, tuple[object, object]]
 """What is compared: by name, the value now and the value in the record."""
@@ -58,13 +58,13 @@ class CheckResult:
         return self.verdict.passed and not self.differences
 
     def __str__(self) -> str:
-        lines = [f"  differs from the record: {difference}" for difference in self.differences]
-        if not lines:
-            what = (
-                "counted, scored and trained again" if self.repeated else "counted and scored again"
-            )
-            lines = [f"record: equal to what was {what}"]
-        return "\n".join([str(self.verdict), *lines])
+        count = len(self.differences)
+        if count:
+            heading = f"check: FAILED, {count} difference{'s' if count > 1 else ''} from the record"
+            lines = [f"  differs from the record: {line}" for line in self.differences]
+            return "\n".join([heading, *lines, str(self.verdict)])
+        done = "counted, scored and trained" if self.repeated else "counted and scored"
+        return f"{self.verdict}\nrecord: equal to what was {done} again"
 
 
 def check(
@@ -192,7 +192,7 @@ def _repeat_differences(
             seed=record.seed,
             out=out,
             device=device,
-            threads=record.environment.threads,
+            threads=min(record.environment.threads, usable_cores()),
             backend=record.environment.backend,
         )
         again = run(record.experiment, options, dataset=dataset, model=model).record

@@ -11,8 +11,8 @@ from smidgen.config import (
     read_experiment,
 )
 from smidgen.errors import CheckpointError, RecordError
-from smidgen.record import EXPERIMENT
-from smidgen.training import Checkpoint
+from smidgen.record import EXPERIMENT, FAILURE
+from smidgen.training import Checkpoint, remove_checkpoints
 
 
 def save_experiment(experiment: Experiment, folder: Path) -> None:
@@ -73,4 +73,23 @@ def require_module_in_folder(experiment: Experiment, folder: Path) -> None:
         raise RecordError(
             f"{folder} names the module {file}, which is not in that folder: a run stores a copy "
             "of its module. Restore the original, or repeat the run."
+        )
+
+
+def mark_failed(folder: Path, reason: str) -> None:
+    """Note why training failed, and remove the checkpoints: they would lead to the same again."""
+    write_atomic(folder / FAILURE, f"{reason}\n")
+    remove_checkpoints(folder)
+
+
+def require_not_failed(folder: Path) -> None:
+    """Check that the run in `folder` did not end in `mark_failed`.
+
+    Raises:
+        CheckpointError: it did; says why.
+    """
+    if (folder / FAILURE).exists():
+        reason = (folder / FAILURE).read_text(encoding="utf-8").strip()
+        raise CheckpointError(
+            f"the run in {folder} failed and would fail again: {reason} Start a new run."
         )

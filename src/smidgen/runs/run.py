@@ -5,7 +5,7 @@ import os
 import shlex
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,7 +27,14 @@ from smidgen.data import (
     dataset_in_memory,
     open_dataset,
 )
-from smidgen.errors import BusyError, CheckpointError, ConfigError, DataError, Interrupted
+from smidgen.errors import (
+    BusyError,
+    CheckpointError,
+    ConfigError,
+    DataError,
+    Interrupted,
+    ModelError,
+)
 from smidgen.evaluate import evaluate_split
 from smidgen.models import ModelInMemory
 from smidgen.record import (
@@ -52,7 +59,9 @@ from smidgen.runs.checkpointer import Checkpointer
 from smidgen.runs.diagnostics import collect_diagnostics
 from smidgen.runs.experiment_files import (
     code_sha256,
+    mark_failed,
     require_module_in_folder,
+    require_not_failed,
     require_unchanged,
     save_experiment,
 )
@@ -67,7 +76,8 @@ from smidgen.training import (
     save_checkpoint,
     train,
 )
-from smidgen.training.device import compute_settings
+from smidgen.training.device import compute_settings, usable_cores
+from smidgen.training.sanity_checks import check_classes, check_first_epoch, check_network
 from smidgen.training.signals import noted_signals
 
 
@@ -115,7 +125,7 @@ def run(
         Interrupted: Ctrl-C or SIGTERM; a checkpoint is written first.
         SmidgenError: something the user can fix; what was finished stays in the folder.
     """
-    options, clock = options or RunOptions(), time.perf_counter()
+    options, clock, callback = options or RunOptions(), time.perf_counter(), CallbackList(callbacks)
     started = datetime.now(UTC).isoformat(timespec="seconds")
     with (
         compute_settings(options.device, options.threads) as device,
@@ -126,7 +136,9 @@ def run(
         verdict = experiment.budget.check(profile, epochs=experiment.train.epochs)
         if not verdict.passed:
             return RunResult(verdict=verdict)
-        dataset = source if isinstance(source, Dataset) else source.load()
+        dataset = _load(source, callback)
+        warnings = check_classes(dataset)
+        callback.on_status("choosing the backend")
         prepared = prepare_run(network, profile, dataset, experiment, options, device)
         checkpoint = Checkpoint(
             experiment=experiment.with_bare_files(),
@@ -138,6 +150,7 @@ def run(
             data=data_record(dataset),
             environment=prepared.environment,
             times=Times(started=started),
+            warnings=(*warnings, *check_network(prepared.network, prepared.dataset)),
             caveats=_in_memory_caveats(experiment),
         )
 
@@ -150,7 +163,7 @@ def run(
         ) as folder:
             task = _Task(folder, checkpoint, {}, prepared, options.checkpoint_seconds, clock)
             messages = (str(prepared.backend),) if options.backend == "auto" else ()
-            return _complete(task, callbacks, messages)
+            return _complete(task, callbacks, (*messages, *checkpoint.warnings))
 
 
 def resume(
@@ -169,12 +182,13 @@ def resume(
     Raises:
         As smidgen.resume.
     """
-    clock = time.perf_counter()
+    clock, callback = time.perf_counter(), CallbackList(callbacks)
     with locked(folder):
         remove_partial_files(folder)
         if (folder / RECORD).exists():
             remove_checkpoints(folder)
             return _finished(folder, model)
+        require_not_failed(folder)
         checkpoint, tensors, damage = load_checkpoint(folder)
         experiment = checkpoint.experiment.with_files_in(folder)
         require_module_in_folder(experiment, folder)
@@ -184,7 +198,7 @@ def resume(
             data_dir=data_dir or checkpoint.data_dir,
             device=device or checkpoint.device,
             skip_bad=checkpoint.skip_bad,
-            threads=threads or checkpoint.environment.threads,
+            threads=threads or min(checkpoint.environment.threads, usable_cores()),
             backend=checkpoint.environment.backend,
         )
         with (
@@ -196,7 +210,7 @@ def resume(
             else:
                 source = _open(experiment, options)
             network, profile = prepare_network(experiment, source.info, options.seed, model)
-            dataset = source if isinstance(source, Dataset) else source.load()
+            dataset = _load(source, callback)
             _require_same_data(dataset, checkpoint, folder)
             try:
                 prepared = prepare_run(network, profile, dataset, experiment, options, target)
@@ -258,6 +272,13 @@ def _open(experiment: Experiment, options: RunOptions) -> DatasetSource:
     return open_dataset(experiment.data, data_dir=options.data_dir, skip_bad=options.skip_bad)
 
 
+def _load(source: Dataset | DatasetSource, callback: Callback) -> Dataset:
+    if isinstance(source, Dataset):
+        return source
+    callback.on_status(f"loading {source.data.name or source.data.path}")
+    return source.load()
+
+
 def _require_same_data(dataset: Dataset, checkpoint: Checkpoint, folder: Path) -> None:
     """Check that the data are those that the run started with, wherever they are stored now."""
     if replace(data_record(dataset), source=checkpoint.data.source) != checkpoint.data:
@@ -305,6 +326,7 @@ def _complete(
             )
         )
         network, epochs, times = _train(task, callbacks)
+        callback.on_status("scoring the test set")
         record = _score_and_save(task, network, epochs)
         total = checkpoint.times.total_seconds + time.perf_counter() - task.clock
         write_atomic(folder / TIMES, format_times(replace(times, total_seconds=total)))
@@ -312,6 +334,9 @@ def _complete(
         remove_checkpoints(folder)
     except KeyboardInterrupt as stop:
         raise Interrupted(getattr(stop, "signal", signal.SIGINT), folder) from None
+    except ModelError as error:  # it would come to the same again
+        mark_failed(folder, str(error))
+        raise
     finally:
         callback.on_train_end(record)
     return RunResult(
@@ -320,6 +345,18 @@ def _complete(
         record=replace(record, experiment=record.experiment.with_files_in(folder)),
         network=TrainedNetwork(network.cpu(), record.data),
     )
+
+
+class _FirstEpoch(Callback):
+    """Warns after the first epoch if it was no better than guessing."""
+
+    def __init__(self, callbacks: Sequence[Callback], data: Dataset) -> None:
+        self._callback, self._num_classes = CallbackList(callbacks), len(data.classes)
+
+    def on_epoch_end(self, epoch: Epoch, seconds: float, capture: Callable[[], TrainState]) -> None:
+        if epoch.epoch == 1:
+            for warning in check_first_epoch(epoch, self._num_classes):
+                self._callback.on_message(warning)
 
 
 def _train(
@@ -358,7 +395,7 @@ def _train(
             settings,
             forward=prepared.backend.forward,
             evaluate=evaluate,
-            callback=CallbackList([checkpointer, *callbacks]),
+            callback=CallbackList([checkpointer, *callbacks, _FirstEpoch(callbacks, data)]),
             start=start if task.tensors else None,
         )
     return network, epochs, checkpointer.times
@@ -384,6 +421,7 @@ def _score_and_save(task: _Task, network: nn.Module, epochs: tuple[Epoch, ...]) 
         diagnostics_sha256=_save_tensors(shown, task.folder / DIAGNOSTICS),
         environment=checkpoint.environment,
         verdict=experiment.budget.check(profile, epochs=len(epochs), accuracy=test.score.accuracy),
+        warnings=(*checkpoint.warnings, *check_first_epoch(epochs[0], len(data.classes))),
         caveats=checkpoint.caveats,
     )
 

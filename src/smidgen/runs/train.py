@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from smidgen.budget import Budget
-from smidgen.callbacks import Callback
+from smidgen.callbacks import Callback, CallbackList
 from smidgen.config import Data, Experiment, Model, Train, find_experiment
 from smidgen.data import Dataset, InMemory, dataset_in_memory, find_data
 from smidgen.errors import ConfigError
@@ -92,7 +92,7 @@ def train_experiment(
     model: ModelInMemory | None = None,
 ) -> RunResult:
     """Train `experiment` and write its report; `dataset`, if given, is its data set, loaded."""
-    return _with_report(run(experiment, options, callbacks, dataset, model))
+    return _with_report(run(experiment, options, callbacks, dataset, model), callbacks)
 
 
 def _name_of(model: Any) -> str:
@@ -134,11 +134,12 @@ def resume(
         model=model,
         data=data,
     )
-    return _with_report(result)
+    return _with_report(result, callbacks)
 
 
-def _with_report(result: RunResult) -> RunResult:
+def _with_report(result: RunResult, callbacks: Sequence[Callback]) -> RunResult:
     """Write the report of a finished run unless it is there."""
     if result.folder is not None and not (result.folder / PAGE).exists():
+        CallbackList(callbacks).on_status("writing the report")
         write_report(read_run(result.folder), result.folder)
     return result

@@ -41,8 +41,9 @@ class Checkpoint:
     data: DataRecord
     environment: Environment
     times: Times
+    warnings: tuple[str, ...] = ()
     caveats: tuple[str, ...] = ()
-    """As in the record."""
+    """These two as in the record."""
     epoch: int = 1
     batch: int = 0
     seconds: float = 0.0

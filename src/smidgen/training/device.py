@@ -1,5 +1,7 @@
 """Device, threads and determinism of a run, and the environment that its record describes."""
 
+import contextlib
+import math
 import os
 import platform
 import subprocess
@@ -16,7 +18,7 @@ from smidgen.kernels.build import load_library, processor_name
 from smidgen.record import Environment
 
 MAX_THREADS = 1024
-"""The system refuses to start more, which ends the process."""
+"""That a record may state."""
 DEVICES = ("auto", "cuda", "mps", "cpu")
 
 _PACKAGE = Path(__file__).parents[1]
@@ -70,14 +72,30 @@ def select_device(device: str = "auto") -> torch.device:
     return torch.device(device)
 
 
+def usable_cores() -> int:
+    """CPU cores that this process may use, by its affinity and its cgroup's limit."""
+    affinity = getattr(os, "sched_getaffinity", None)  # not on Windows and macOS
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    with contextlib.suppress(OSError, ValueError):
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()  # cgroup v2
+        cores = min(cores, max(1, math.ceil(int(quota) / int(period))))  # "max" is a ValueError
+    return cores
+
+
 def require_threads(threads: int | None) -> None:
     """Check a number of CPU threads; None stands for the default.
 
+    More threads than cores wait for each other: 64 on two cores train 100 times slower.
+
     Raises:
-        ConfigError: it is below 1 or above MAX_THREADS.
+        ConfigError: it is below 1 or above the number of usable cores.
     """
-    if threads is not None and not 1 <= threads <= MAX_THREADS:
-        raise ConfigError(f"--threads is {threads}; it must be from 1 to {MAX_THREADS:,}.")
+    cores = usable_cores()
+    if threads is not None and not 1 <= threads <= cores:
+        raise ConfigError(
+            f"--threads is {threads}; it must be from 1 to {cores}, the cores that this process "
+            "may use."
+        )
 
 
 def describe_environment(device: torch.device, backend: str) -> Environment:
