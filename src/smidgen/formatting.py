@@ -53,6 +53,25 @@ def plain_table(rows: Sequence[Sequence[str]], alignment: str) -> str:
     )
 
 
+def narrowed(
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    max_width: int | None,
+    optional: Sequence[str],
+) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+    """The table without as many `optional` columns, the first ones first, as make it fit.
+
+    >>> narrowed(["layer", "MACs", "params"], [["Conv2d-1", "60,840", "90"]], 16, ["MACs"])
+    (['layer', 'params'], [['Conv2d-1', '90']])
+    """
+    for name in optional:
+        if max_width is None or sum(_widths([header, *rows])) + 2 * len(header) - 2 <= max_width:
+            break
+        keep = [column for column, title in enumerate(header) if title != name]
+        header, rows = [header[i] for i in keep], [[row[i] for i in keep] for row in rows]
+    return header, rows
+
+
 def ruled_table(
     header: Sequence[str], rows: Sequence[Sequence[str]], min_widths: Sequence[int] = ()
 ) -> str:

@@ -1,3 +1,4 @@
+import csv
 import gzip
 import json
 import re
@@ -62,7 +63,108 @@ def test_summary_over_the_budget_is_exit_1(capsys: Capture) -> None:
     assert "verdict: NOT inside the budget" in capsys.readouterr().out
 
 
+def test_summary_of_a_network_without_a_file(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("net.py").write_text(
+        "from torch import nn\n"
+        "def net(num_classes, input_shape):\n"
+        "    channels, height, width = input_shape\n"
+        "    size = channels * height * width\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(size, num_classes))\n"
+    )
+    words = ["--input", "3x5x7", "--classes", "4", "--max-params", "424"]
+    assert main(["summary", "net.py:net", *words]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("images: 3x5x7 (channels, height, width), 4 classes\n")
+    assert re.search(r"Total params +424", out)
+    assert main(["summary", "8 8 M 14 G"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("images: 1x28x28 (channels, height, width), 10 classes\n")
+    assert "verdict: no limits to judge" in out
+
+
+def test_a_narrow_terminal_gets_narrow_tables(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    for width in ("60", "80"):
+        monkeypatch.setenv("COLUMNS", width)
+        assert main(["summary", "gap-6k"]) == 0
+        out = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+        assert max(map(len, out.splitlines())) <= int(width)
+        assert "BatchNorm2d-12" in out
+        assert "RF Out" in out
+        assert ("Jump In" in out) == (width == "80")
+
+
+@pytest.mark.parametrize(
+    ("variables", "colored"),
+    [({"FORCE_COLOR": "1"}, True), ({"FORCE_COLOR": "1", "NO_COLOR": "1"}, False), ({}, False)],
+)
+def test_verdicts_are_colored_on_a_terminal(
+    variables: dict[str, str], colored: bool, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("FORCE_COLOR", "NO_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"TERM": "xterm", **variables}.items():
+        monkeypatch.setenv(name, value)
+    assert main(["summary", "gap-6k", "--max-params", "6849"]) == 1
+    out = capsys.readouterr().out
+    assert ("\x1b[31mNOT inside the budget\x1b[0m" in out) == colored
+    assert ("\x1b[32mpass\x1b[0m" in out) == colored
+    assert ("\x1b" in out) == colored
+
+
 # ------------------------------------------------------------------------------------------ train
+
+
+def test_train_a_network_without_a_file(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    opened: list[str] = []
+
+    def show(url: str) -> bool:
+        opened.append(url)
+        return True
+
+    monkeypatch.setattr("webbrowser.open", show)
+    Path("net.py").write_text(
+        "from torch import nn\n"
+        "class Net(nn.Sequential):\n"
+        "    def __init__(self):\n"
+        "        super().__init__(nn.MaxPool2d(4), nn.Flatten(), nn.Linear(49, 10))\n"
+    )
+    words = ["--data", "digits", "--max-params", "8000", "--epochs", "1", "--threads", "1"]
+    assert main(["train", "net.py:Net", *words, "--open"]) == 0
+    assert re.search(r"parameters  at most 8,000  500  pass", capsys.readouterr().out)
+    folder = tmp_path / "runs" / "Net" / "seed-0"
+    assert opened == [(folder / "report.html").as_uri()]
+    text = (folder / "experiment.toml").read_text()
+    for line in ('name = "Net"', 'module = "net.py:Net"', "max_params = 8000", "epochs = 1"):
+        assert f"\n{line}\n" in text
+    Path("net.py").unlink()  # the folder is complete by itself
+    words = ["--out", "again", "--threads", "1", "--quiet"]
+    assert main(["train", str(folder / "experiment.toml"), *words]) == 0
+    again = tmp_path / "again" / "Net" / "seed-0"
+    weights = "weights.safetensors"
+    assert (again / weights).read_bytes() == (folder / weights).read_bytes()
+
+    assert main(["train", "4,s2 G", *words[2:], "--data=digits", "--epochs=1"]) == 0
+    assert main(["train", "4,s2 G", *words[2:], "--data=digits", "--epochs=1", "--name=x"]) == 0
+    assert {path.name for path in Path("runs").iterdir()} == {"Net", "chain", "x"}
+    capsys.readouterr()
+    assert main(["list"]) == 0
+    header, *lines = capsys.readouterr().out.splitlines()
+    assert header.split()[:4] == ["run", "data", "parameters", "epochs"]
+    assert sorted(line.split()[0] for line in lines) == [
+        str(Path("runs") / name / "seed-0") for name in ("Net", "chain", "x")
+    ]
+    assert main(["list", "--experiment", "x", "--json"]) == 0
+    [run] = json.loads(capsys.readouterr().out)
+    assert (run["experiment"], run["epochs"]) == ("x", 1)
 
 
 def test_train_prints_the_verdict_and_the_report_last(
@@ -141,17 +243,42 @@ def test_predict_prints_a_line_for_each_image(
         assert re.fullmatch(rf"{re.escape(path)}: \d [\d.]+ %, \d [\d.]+ %, \d [\d.]+ %", line)
 
 
+def test_predict_as_json_and_csv(
+    finished_folder: Path, digits: Dataset, tmp_path: Path, capsys: Capture
+) -> None:
+    (tmp_path / "images").mkdir()
+    path = tmp_path / "images" / "a, b.png"
+    Image.fromarray(digits.test.images[0, 0].numpy()).save(path)
+    words = ["predict", str(finished_folder), str(tmp_path / "images")]
+    assert main([*words, "--json"]) == 0
+    [found] = json.loads(capsys.readouterr().out)
+    assert found["path"] == str(path)
+    assert sorted(found["classes"]) == list(digits.classes)
+    assert main([*words, "--csv"]) == 0
+    header, row = csv.reader(capsys.readouterr().out.splitlines())
+    assert header == ["path", "predicted", *digits.classes]
+    assert row[:2] == [str(path), next(iter(found["classes"]))]
+    shares = [found["classes"][name] for name in digits.classes]
+    assert [float(cell) for cell in row[2:]] == pytest.approx(shares, abs=1e-6)
+    assert main([*words, "--csv", "--json"]) == 2
+
+
 # ----------------------------------------------------------------------------------------- report
 
 
 def test_report_writes_a_page_into_out(
-    finished_folder: Path, tmp_path: Path, capsys: Capture
+    finished_folder: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert main(["report", str(finished_folder), "--out", str(tmp_path / "page")]) == 0
-    line = capsys.readouterr().out.splitlines()[-1]
-    page = Path(line.removeprefix("report: "))
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", opened.append)  # which says that there is no browser
+    words = ["report", str(finished_folder), "--out", str(tmp_path / "page")]
+    assert main([*words, "--open"]) == main(words) == 0
+    out, err = capsys.readouterr()
+    page = Path(out.splitlines()[-1].removeprefix("report: "))
     assert page.parent == tmp_path / "page"
     assert page.is_file()
+    assert opened == [page.as_uri()]
+    assert err == "smidgen: no browser could be opened\n"
 
 
 def test_report_of_two_runs_compares_them_and_lists_what_is_missing(
@@ -326,10 +453,20 @@ def check_one_line(capsys: Capture, message: str) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["train", "net.py:Net"], "data to train on: net.py:Net --data NAME|PATH"),
+        (["train", "8 G", "--data", "."], ". has no class; a data set must have a folder"),
+        (["train", "8 G", "--data", "none"], "'none' is neither a data set nor a path"),
+        (["train", "net.py"], "name the network in it: net.py:NAME"),
+        (["summary", "net.py:Net"], "model.module: there is no file"),
+        (["summary", "8 G", "--input", "28"], "'28' must be CHANNELSxHEIGHTxWIDTH"),
+        (["summary", "8 G", "--input", "0x9x9"], "'0x9x9' must be CHANNELSxHEIGHTxWIDTH"),
+        (["summary", "8 G", "--classes", "1"], "--classes is 1; it must be 2 or more"),
+        (["list", "none"], "there is no folder none"),
+        (["list"], "there is no folder runs"),
         ([], "the following arguments are required: COMMAND; see smidgen --help"),
         (["trian"], ". Did you mean train? See smidgen --help"),
         (["qqq"], "invalid choice: 'qqq'"),
-        (["train"], "train needs an experiment, or --resume and a run's folder"),
+        (["train"], "train needs an experiment or a network, or --resume and a run's folder"),
         (["train", "--resume", "none"], "none is not a folder"),
         (["train", "x", "--resume", "."], "as it began, so experiment cannot be given with it"),
         (["train", "--resume", ".", "--seed", "1"], "so seed cannot be given with it"),

@@ -14,7 +14,7 @@ from smidgen.cli.flags import SHORT_FLAGS
 
 COMMANDS = [
     *("quickstart", "summary", "train", "check", "report", "predict"),
-    *("bench", "readme", "audit", "init", "data"),
+    *("bench", "readme", "audit", "init", "data", "list"),
 ]
 
 TRAIN_FLAGS = """
@@ -24,7 +24,7 @@ TRAIN_FLAGS = """
 --data.augment.translate --data.grayscale --data.name --data.path --data.size --data.split.seed
 --data.split.test --data.transforms --data.validation --device --epochs
 --experiment.target --live --lr --max-epochs --max-params --min-accuracy --model.args --model.chain
---model.module --model.net --name --out
+--model.module --model.net --name --open --out
 --quiet --resume --seed --skip-bad --threads --track --train.average.decay --train.average.name
 --train.label_smoothing
 --train.optimizer.momentum --train.optimizer.name --train.optimizer.nesterov

@@ -42,6 +42,28 @@ def test_a_test_image_is_classified_as_in_the_evaluation(
         assert shares[0] == pytest.approx(float(row.max()), abs=1e-5)
 
 
+def test_all_images_of_a_folder_are_classified(
+    finished_folder: Path, digits: Dataset, tmp_path: Path
+) -> None:
+    folder = tmp_path / "images"
+    names = [f"{number // 30}/{number:02}.PNG" for number in range(70)]
+    for image, name in zip(digits.test.images, names, strict=False):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image[0].numpy()).save(folder / name)
+    (folder / "notes.txt").write_text("no image")
+    (folder / ".thumbnails").mkdir()
+    (folder / ".thumbnails" / "0.png").write_text("no image")
+    found = predict(finished_folder, [folder])
+    assert [p.path for p in found] == [folder / name for name in names]
+    assert found == predict(finished_folder, [folder / name for name in names])
+    (folder / "bad.png").write_text("no image")
+    with pytest.raises(DataError, match=r"bad\.png is not an image"):
+        predict(finished_folder, [folder])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"empty has no images; their names must end in \.png"):
+        predict(finished_folder, [tmp_path / "empty"])
+
+
 @pytest.mark.parametrize("name", ["fashion-mnist", "kmnist"])
 def test_images_that_fill_the_frame_are_not_centered_as_handwriting(
     name: str, run_copy: Path, record: RunRecord, tmp_path: Path

@@ -15,6 +15,8 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+_FEW = 100
+
 
 @contextmanager
 def progress_bar(
@@ -22,11 +24,13 @@ def progress_bar(
 ) -> Iterator[Callable[[int], None]]:
     """Show a bar on stderr, if that is a terminal; yield a function that sets how much is done.
 
+    A few items are done before one could read a bar, so they get none.
+
     With `in_bytes`, `total` is a number of bytes, and the bar shows kB, MB and a transfer speed.
     """
     counts = [DownloadColumn(), TransferSpeedColumn()] if in_bytes else [MofNCompleteColumn()]
     columns = [TextColumn("{task.description}"), BarColumn(), *counts, TimeRemainingColumn()]
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=not sys.stderr.isatty()) as progress:
+    console, hidden = Console(stderr=True), total < _FEW or not sys.stderr.isatty()
+    with Progress(*columns, console=console, disable=hidden) as progress:
         task = progress.add_task(title, total=total)
         yield lambda completed: progress.update(task, completed=completed)

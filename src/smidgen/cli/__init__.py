@@ -18,6 +18,7 @@ from typing import NoReturn
 
 from smidgen._version import __version__
 from smidgen.cli import bench, data, evaluate, project, report, train
+from smidgen.cli import list as list_command
 from smidgen.cli.flags import Parser, normalized
 from smidgen.errors import Interrupted, SmidgenError
 
@@ -82,6 +83,7 @@ def _parser() -> Parser:
     train.add(commands)
     bench.add(commands)
     evaluate.add_check(commands)
+    list_command.add(commands)
     report.add(commands)
     project.add(commands)
     data.add(commands)

@@ -1,21 +1,24 @@
 """Arguments that several commands share."""
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from smidgen._storage.schema import own_fields
-from smidgen.cli.flags import with_flags
-from smidgen.config import Experiment, find_experiment
+from smidgen.cli.flags import DATA_FLAGS, with_flags
+from smidgen.config import Data, Experiment, find_experiment, find_model, known_experiments
+from smidgen.errors import ConfigError
 from smidgen.runs.options import RunOptions
 
 
 def add_target(parser: argparse.ArgumentParser, nargs: str | None = None) -> None:
-    """Add the experiment, a positional argument."""
+    """Add the experiment or network, a positional argument."""
     parser.add_argument(
         "experiment",
         nargs=nargs,
-        metavar="EXPERIMENT",
-        help="a TOML file, or the name of a built-in experiment, such as gap-6k",
+        metavar="EXPERIMENT|NETWORK",
+        help="a TOML file or the name of a built-in experiment, such as gap-6k; or a network: "
+        'FILE.py:NAME, PACKAGE.MODULE:NAME or a chain in quotes, such as "8 8 M 14 G"',
     )
 
 
@@ -42,6 +45,24 @@ def given_options(given: argparse.Namespace, *names: str) -> dict[str, Any]:
     return {name: getattr(given, name) for name in names if getattr(given, name) is not None}
 
 
-def chosen_experiment(given: argparse.Namespace) -> Experiment:
-    """The experiment that was named, with the fields that were given as flags."""
-    return with_flags(find_experiment(given.experiment), given)
+def chosen_experiment(given: argparse.Namespace, data: str | None = None) -> Experiment:
+    """The experiment or network that was named, with the fields that were given as flags.
+
+    A network becomes an experiment with the name of its class, or "chain", and defaults for the
+    rest; `data` is its data set unless a flag names one.
+
+    Raises:
+        ConfigError: neither an experiment nor a network; a network without data.
+    """
+    text = given.experiment
+    is_experiment = text.endswith(".toml") or text in known_experiments()
+    model = None if is_experiment else find_model(text)
+    if model is None:
+        if text.endswith(".py"):
+            raise ConfigError(f"{text} is a file of code; name the network in it: {text}:NAME.")
+        return with_flags(find_experiment(text), given)
+    if data is None and not any(hasattr(given, name) for name in DATA_FLAGS):
+        raise ConfigError(f"a network needs data to train on: {text} --data NAME|PATH.")
+    name = (model.module or "chain").rpartition(":")[2]
+    experiment = Experiment(name=name, model=model, data=Data(name=data or "mnist"))
+    return with_flags(experiment.with_files_in(Path()), given)

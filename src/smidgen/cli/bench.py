@@ -47,7 +47,7 @@ def _bench(given: argparse.Namespace) -> int:
     from smidgen.formatting import seconds
     from smidgen.runs.benchmark import benchmark
 
-    experiment = chosen_experiment(given)
+    experiment = chosen_experiment(given, "mnist")
     flags = given_options(given, "threads", "batch_sizes", "device", "seconds")
     try:
         num_images = len(load(experiment.data, data_dir=given.data_dir).train)

@@ -1,7 +1,10 @@
 """The commands that evaluate a network: `summary` without training, `check`, `predict`."""
 
 import argparse
+import csv
 import json
+import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ from smidgen.cli.arguments import (
     given_options,
 )
 from smidgen.cli.flags import add_experiment_flags
+from smidgen.errors import ConfigError
 
 
 def add_summary(commands: Any) -> None:
@@ -22,8 +26,17 @@ def add_summary(commands: Any) -> None:
     )
     parser.set_defaults(command=_summary)
     add_target(parser)
-    add_experiment_flags(parser)
+    parser.add_argument(
+        "--input",
+        type=_shape,
+        metavar="CxHxW",
+        help="channels, height and width of the images (default: the data set's)",
+    )
+    parser.add_argument(
+        "--classes", type=int, metavar="N", help="number of classes (default: the data set's)"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
+    add_experiment_flags(parser)
 
 
 def add_check(commands: Any) -> None:
@@ -47,26 +60,53 @@ def add_predict(commands: Any) -> None:
     parser.set_defaults(command=_predict)
     parser.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
     parser.add_argument(
-        "images", type=Path, nargs="+", metavar="IMAGE", help="image files of any size"
+        "images",
+        type=Path,
+        nargs="+",
+        metavar="IMAGE",
+        help="image files of any size, or folders: all images in them",
     )
+    output = parser.add_mutually_exclusive_group()
+    output.add_argument("--json", action="store_true", help="print JSON")
+    output.add_argument("--csv", action="store_true", help="print CSV, a column for each class")
+
+
+def _shape(text: str) -> tuple[int, int, int]:
+    match = re.fullmatch(r"([1-9]\d{0,3})x([1-9]\d{0,3})x([1-9]\d{0,3})", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} must be CHANNELSxHEIGHTxWIDTH, as in 1x28x28")
+    channels, height, width = map(int, match.groups())
+    return channels, height, width
 
 
 def _summary(given: argparse.Namespace) -> int:
     from smidgen._storage.serialization import to_plain
-    from smidgen.data import open_dataset
+    from smidgen.cli.console import print_result, terminal_width
+    from smidgen.data import DatasetInfo, open_dataset
     from smidgen.runs.prepare import prepare_network
 
-    experiment = chosen_experiment(given)
-    _, profile = prepare_network(experiment, open_dataset(experiment.data).info)
+    if given.classes is not None and given.classes < 2:
+        raise ConfigError(f"--classes is {given.classes}; it must be 2 or more.")
+    experiment = chosen_experiment(given, "mnist")
+    if given.input and given.classes:
+        info = DatasetInfo(given.input, given.classes)
+    else:
+        known = open_dataset(experiment.data).info
+        info = DatasetInfo(given.input or known.image_shape, given.classes or known.num_classes)
+    _, profile = prepare_network(experiment, info)
     verdict = experiment.budget.check(profile, epochs=experiment.train.epochs)
     if given.json:
         print(json.dumps({"profile": to_plain(profile), "verdict": to_plain(verdict)}, indent=1))
     else:
-        print(profile, verdict, sep="\n\n")
+        shape = "x".join(map(str, info.image_shape))
+        print(f"images: {shape} (channels, height, width), {info.num_classes} classes\n")
+        print(profile.text(terminal_width()), end="\n\n")
+        print_result(str(verdict))
     return 0 if verdict.passed else 1
 
 
 def _check(given: argparse.Namespace) -> int:
+    from smidgen.cli.console import print_result
     from smidgen.runs.check import check
 
     result = check(
@@ -76,15 +116,29 @@ def _check(given: argparse.Namespace) -> int:
         repeat=given.repeat,
         **given_options(given, "device"),
     )
-    print(result)
+    print_result(str(result))
     return 0 if result.passed else 1
 
 
 def _predict(given: argparse.Namespace) -> int:
     from smidgen.formatting import percent
+    from smidgen.record import read_record
     from smidgen.runs.predict import predict
 
-    for prediction in predict(given.run, given.images):
-        likely = ", ".join(f"{name} {percent(share)}" for name, share in prediction.classes[:3])
-        print(f"{prediction.path}: {likely}")
+    found = predict(given.run, given.images)
+    if given.json:
+        plain = [{"path": str(p.path), "classes": dict(p.classes)} for p in found]
+        print(json.dumps(plain, indent=1, ensure_ascii=False))
+    elif given.csv:
+        names = read_record(given.run).data.classes
+        table = csv.writer(sys.stdout, lineterminator="\n")
+        table.writerow(["path", "predicted", *names])
+        for prediction in found:
+            shares = dict(prediction.classes)
+            cells = [f"{shares[name]:.6f}" for name in names]
+            table.writerow([prediction.path, prediction.classes[0][0], *cells])
+    else:
+        for prediction in found:
+            likely = ", ".join(f"{name} {percent(share)}" for name, share in prediction.classes[:3])
+            print(f"{prediction.path}: {likely}")
     return 0

@@ -28,7 +28,8 @@ SHORT_FLAGS = {
     "train.optimizer.lr": "--lr",
 }
 """Second flags of the fields that are given most often."""
-_ONE_OF = (("model.net", "model.chain", "model.module"), ("data", "data.name", "data.path"))
+NETWORK_FLAGS = ("model.net", "model.chain", "model.module")
+DATA_FLAGS = ("data", "data.name", "data.path")
 
 
 class Parser(argparse.ArgumentParser):
@@ -87,7 +88,7 @@ def with_flags(experiment: Experiment, given: argparse.Namespace) -> Experiment:
         ConfigError: a value has the wrong type or is out of range.
     """
     plain = to_plain(experiment)
-    for names in _ONE_OF:
+    for names in (NETWORK_FLAGS, DATA_FLAGS):
         if len(both := [f"--{name}" for name in names if hasattr(given, name)]) > 1:
             raise ConfigError(f"{' and '.join(both)} are given; give one of them.")
     if hasattr(given, "data"):
@@ -103,7 +104,7 @@ def with_flags(experiment: Experiment, given: argparse.Namespace) -> Experiment:
             for key in tables:
                 table = table.setdefault(key, {})
             table[name] = _value(field.kind, getattr(given, place))
-            if place in _ONE_OF[0]:  # another network, with its own args
+            if place in NETWORK_FLAGS:  # another network, with its own args
                 plain["model"] = {name: table[name]}
             elif place == "data.name":  # without what describes custom data
                 for key in ("path", "size", "grayscale", "split"):

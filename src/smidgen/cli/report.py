@@ -16,6 +16,7 @@ def add(commands: Any) -> None:
     report.set_defaults(command=_report)
     report.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="the runs' folders")
     report.add_argument("--out", type=Path, metavar="DIR", help="another folder to write into")
+    report.add_argument("--open", action="store_true", help="show the page in the browser")
 
     readme = commands.add_parser(
         "readme",
@@ -41,6 +42,7 @@ def add(commands: Any) -> None:
 
 
 def _report(given: argparse.Namespace) -> int:
+    from smidgen.cli.console import open_page
     from smidgen.report import read_run, write_comparison, write_report
 
     runs = [read_run(folder) for folder in given.runs]
@@ -52,6 +54,8 @@ def _report(given: argparse.Namespace) -> int:
         for sentence in run.missing:
             print(f"{run.folder}: {sentence}")
     print(f"report: {page}")
+    if given.open:
+        open_page(page)
     return 0
 
 

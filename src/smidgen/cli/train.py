@@ -29,7 +29,7 @@ QUICKSTART_TIMEOUT = 4.0  # seconds for each of two mirrors: without a network, 
 # What may change when a run is resumed.
 _MAY_CHANGE = (
     *("command", "resume", "data_dir", "device", "threads", "checkpoint_seconds"),
-    *("quiet", "live", "track"),
+    *("quiet", "open", "live", "track"),
 )
 
 
@@ -61,6 +61,7 @@ def add(commands: Any) -> None:
 def _add_run_flags(parser: argparse.ArgumentParser) -> None:
     add_options(parser)
     parser.add_argument("--quiet", action="store_true", help="print the verdict only")
+    parser.add_argument("--open", action="store_true", help="show the report in the browser")
     parser.add_argument(
         "--live", action="store_true", help="also show the curves in a browser on this machine"
     )
@@ -98,7 +99,9 @@ def _quickstart(given: argparse.Namespace) -> int:
 def _train(given: argparse.Namespace) -> int:
     if given.resume is None:
         if given.experiment is None:
-            raise ConfigError("train needs an experiment, or --resume and a run's folder.")
+            raise ConfigError(
+                "train needs an experiment or a network, or --resume and a run's folder."
+            )
         return _run(chosen_experiment(given), given)
     fixed = [name for name, value in vars(given).items() if value and name not in _MAY_CHANGE]
     if fixed:
@@ -117,7 +120,7 @@ def _run(
     options = _options(given)
     with _callbacks(given, f"seed {options.seed}") as callbacks:
         result = train_experiment(experiment, options, callbacks, dataset)
-    return _print_result(result)
+    return _print_result(result, given)
 
 
 def _resume(folder: Path, given: argparse.Namespace) -> int:
@@ -126,7 +129,7 @@ def _resume(folder: Path, given: argparse.Namespace) -> int:
     with _callbacks(given, folder.name) as callbacks:
         changed = given_options(given, "data_dir", "device", "threads", "checkpoint_seconds")
         result = resume(folder, callbacks, **changed)
-    return _print_result(result)
+    return _print_result(result, given)
 
 
 def _options(given: argparse.Namespace) -> "RunOptions":
@@ -159,11 +162,14 @@ def _callbacks(given: argparse.Namespace, run_name: str) -> "Iterator[list[Callb
         yield [*callbacks, display]
 
 
-def _print_result(result: "RunResult") -> int:
-    """Print the result of a run; return the exit status."""
+def _print_result(result: "RunResult", given: argparse.Namespace) -> int:
+    """Print the result of a run, and show its report if asked to; return the exit status."""
+    from smidgen.cli.console import open_page, print_result
     from smidgen.record import PAGE
 
-    print(result)
+    print_result(str(result))
     if result.folder is not None:
         print(f"report: {result.folder / PAGE}")
+        if given.open:
+            open_page(result.folder / PAGE)
     return 0 if result.verdict.passed else 1

@@ -1,6 +1,6 @@
 """Experiments: what to do, as frozen dataclasses, and the TOML files that hold them."""
 
-from smidgen.config.builtin import find_experiment, known_experiments
+from smidgen.config.builtin import find_experiment, find_model, known_experiments
 from smidgen.config.experiment import (
     Argument,
     Augment,
@@ -29,6 +29,7 @@ __all__ = [
     "Train",
     "TrainTestSplit",
     "find_experiment",
+    "find_model",
     "known_experiments",
     "read_experiment",
 ]

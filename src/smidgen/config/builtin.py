@@ -1,10 +1,11 @@
 """Experiments by name or file; the built-in ones are the files in smidgen's folder experiments/."""
 
 import os
+import re
 from importlib import resources
 from pathlib import Path
 
-from smidgen.config.experiment import Experiment, read_experiment
+from smidgen.config.experiment import Experiment, Model, read_experiment
 from smidgen.errors import ConfigError, did_you_mean
 
 
@@ -32,6 +33,22 @@ def find_experiment(experiment: "str | os.PathLike[str] | Experiment") -> Experi
             f"{', '.join(known_experiments())}." + did_you_mean(experiment, known_experiments())
         )
     return read_experiment(_folder() / f"{experiment}.toml")
+
+
+def find_model(text: str) -> Model | None:
+    """Return the network that `text` is: FILE.py:NAME, PACKAGE.MODULE:NAME or a chain.
+
+    What has a space or looks like a token is a chain; anything else is no network: None.
+
+    >>> find_model("net.py:Net").module, find_model("8 8 M G").chain, find_model("gap-6k")
+    ('net.py:Net', '8 8 M G', None)
+    """
+    source, _, name = text.rpartition(":")
+    if source and name.isidentifier():
+        return Model(module=text)
+    if re.search(r"\s", text.strip()) or re.fullmatch(r"\d+(,\w+)*|[MA]\d*|[GF]", text):
+        return Model(chain=text)
+    return None
 
 
 def known_experiments() -> list[str]:

@@ -6,7 +6,7 @@ Sizes are (height, width) in pixels; shapes leave out the batch.
 import textwrap
 from dataclasses import dataclass
 
-from smidgen.formatting import html_table, ruled_table
+from smidgen.formatting import html_table, narrowed, ruled_table
 
 Pair = tuple[int, int]
 
@@ -86,7 +86,17 @@ class Profile:
     """One sentence for each thing that the profile could not determine."""
 
     def __str__(self) -> str:
-        return "\n\n".join([layer_table(self), receptive_field_table(self), totals(self)])
+        return self.text()
+
+    def text(self, max_width: int | None = None) -> str:
+        """Layers, receptive fields and totals as text; tables leave out columns to fit."""
+        return "\n\n".join(
+            [
+                layer_table(self, max_width),
+                receptive_field_table(self, max_width),
+                totals(self, min(max_width or 99, 99)),
+            ]
+        )
 
     def _repr_html_(self) -> str:
         """Layers, receptive fields and totals as tables, for notebooks."""
@@ -98,13 +108,19 @@ class Profile:
 Table = tuple[tuple[str, ...], list[tuple[str, ...]]]
 """The header and the rows of a table."""
 
+_LAYER_TABLE_WIDTHS = (20, 20, 10, 12, 6)
+_LAYER_TABLE_WIDTH = sum(_LAYER_TABLE_WIDTHS) + 2 * 4
 
-def layer_table(profile: Profile) -> str:
+
+def layer_table(profile: Profile, max_width: int | None = None) -> str:
     """A row for each layer: type and number, output shape, parameters, MACs, receptive field.
 
     The receptive field is "-" if it is undefined or unknown.
     """
-    return ruled_table(*layer_rows(profile), min_widths=(20, 20, 10, 12, 6))
+    table = layer_rows(profile)
+    if max_width is None or max_width >= _LAYER_TABLE_WIDTH:
+        return ruled_table(*table, min_widths=_LAYER_TABLE_WIDTHS)
+    return ruled_table(*narrowed(*table, max_width, ("MACs", "RF")))
 
 
 def layer_rows(profile: Profile) -> Table:
@@ -122,12 +138,13 @@ def layer_rows(profile: Profile) -> Table:
     return ("Layer (type)", "Output Shape", "Param #", "MACs", "RF"), rows
 
 
-def receptive_field_table(profile: Profile) -> str:
+def receptive_field_table(profile: Profile, max_width: int | None = None) -> str:
     """How the receptive field grows: a row for each layer with a window, or that widens it.
 
     Kernel, stride and padding are "-" for a layer that sees the whole map; "?" is unknown.
     """
-    return ruled_table(*receptive_field_rows(profile))
+    optional = ("Layer", "Input", "RF In", "Jump In", "Padding", "Stride")
+    return ruled_table(*narrowed(*receptive_field_rows(profile), max_width, optional))
 
 
 def receptive_field_rows(profile: Profile) -> Table:
@@ -159,13 +176,15 @@ def receptive_field_rows(profile: Profile) -> Table:
     return header, rows
 
 
-def totals(profile: Profile) -> str:
+def totals(profile: Profile, max_width: int = 99) -> str:
     """Parameters, multiply-adds and bytes, one line each; then the profile's notes."""
     lines = []
     for name, total in _total_rows(profile):
         number, *rest = total.split(" ", 1)
         lines.append(" ".join([f"{name:<26}{number:>14}", *rest]))
-    notes = [textwrap.fill(f"Note: {note}", 99, subsequent_indent="  ") for note in profile.notes]
+    notes = [
+        textwrap.fill(f"Note: {note}", max_width, subsequent_indent="  ") for note in profile.notes
+    ]
     return "\n".join([*lines, *notes])
 
 

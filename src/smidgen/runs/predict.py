@@ -3,13 +3,16 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from smidgen.data import load_like
-from smidgen.errors import ConfigError
+from smidgen.data.images import SUFFIXES, in_parallel
+from smidgen.errors import ConfigError, DataError
 from smidgen.models import ModelInMemory
 from smidgen.record import read_record
 from smidgen.runs.load import TrainedNetwork, restore
@@ -32,22 +35,29 @@ def predict(
 ) -> list[Prediction]:
     """Classify image files, such as PNG or JPEG, with the network of the run in the folder `run`.
 
-    Images are resized to the network's input; see smidgen.data.load_like for handwriting. `model`
-    is as in load_network.
+    Of a folder, all images anywhere below it are classified, in the order of their paths; files
+    with other suffixes and hidden ones are ignored. Images are resized to the network's input; see
+    smidgen.data.load_like for handwriting. `model` is as in load_network.
 
     Raises:
         ConfigError: `images` is a single path instead of a list.
         RecordError: the run is missing or damaged.
-        DataError: a file is not an image, or too large; then nothing is classified.
+        DataError: a file is not an image, or too large, or a folder has none; then nothing is
+            classified.
     """
     if isinstance(images, str | os.PathLike):
         raise ConfigError(f"images is {images!r}; it must be a list of paths: [{images!r}].")
-    folder, paths = Path(run), [Path(image) for image in images]
+    folder, paths = Path(run), list(chain.from_iterable(_image_files(Path(i)) for i in images))
     record = read_record(folder)
     network = TrainedNetwork(restore(folder, record, model), record.data)
     data, shape = record.experiment.data, record.data.image_shape
-    batch = np.stack([load_like(data, shape, path) for path in paths])
-    probabilities = network.probabilities(torch.from_numpy(batch))
+    rows: list[Tensor] = []
+    for batch in in_parallel(lambda path: load_like(data, shape, path), paths, "decoding images"):
+        arrays = [image for image in batch if not isinstance(image, DataError)]
+        for error in batch:
+            if isinstance(error, DataError):
+                raise error
+        rows += network.probabilities(torch.from_numpy(np.stack(arrays)))
     return [
         Prediction(
             path=path,
@@ -55,5 +65,21 @@ def predict(
                 (network.classes[i], float(row[i])) for i in row.argsort(descending=True).tolist()
             ),
         )
-        for path, row in zip(paths, probabilities, strict=True)
+        for path, row in zip(paths, rows, strict=True)
     ]
+
+
+def _image_files(path: Path) -> list[Path]:
+    """The path itself, or the image files below it if it is a folder."""
+    if not path.is_dir():
+        return [path]
+    found = [
+        file
+        for file in sorted(path.rglob("*"))
+        if file.suffix.lower() in SUFFIXES
+        and file.is_file()
+        and not any(part[0] == "." for part in file.relative_to(path).parts)
+    ]
+    if not found:
+        raise DataError(f"{path} has no images; their names must end in {', '.join(SUFFIXES)}.")
+    return found
