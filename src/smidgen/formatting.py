@@ -28,6 +28,15 @@ def seconds(value: float) -> str:
     return f"{rounded} s" if rounded < 60 else f"{rounded // 60} min {rounded % 60} s"
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun.
+
+    >>> counted(1, "image"), counted(50_000, "image")
+    ('1 image', '50,000 images')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def capitalized(text: str) -> str:
     """The text with a capital first letter, the rest as it is.
 

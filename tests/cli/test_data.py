@@ -25,7 +25,8 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_list_shows_every_named_data_set(capsys: pytest.CaptureFixture[str]) -> None:
     assert smidgen("list") == 0
-    lines = capsys.readouterr().out.splitlines()
+    header, *lines = capsys.readouterr().out.splitlines()
+    assert header.split() == ["name", "training", "test", "images", "classes", "about"]
     assert [line.split()[0] for line in lines] == list(NAMES)
 
 

@@ -63,7 +63,7 @@ def test_without_a_terminal_lines_are_plain(
     out, err = capsys.readouterr()
     assert err == ""
     assert not CONTROL.search(out)
-    first, second, header, *lines = out.splitlines()
+    first, second, splits, header, *lines = out.splitlines()
     assert first == ("digits, embedded in scikit-learn: 1,137 training and 300 validation images")
     assert second.startswith(f"network: {record.profile.num_params:,} parameters, ")
     assert second.endswith("; run: runs/tiny/seed-0")
@@ -73,28 +73,46 @@ def test_without_a_terminal_lines_are_plain(
     assert lines[0].split() == [
         *("1/3", "12.3456", "50.00", "%", "0.2500", "50.00", "%", "*", "0.012500", "3.2"),
     ]
-    ends = [match.end() for match in re.finditer(r"loss|accuracy|learning rate|s$", header)]
+    assert splits.split() == ["training", "validation", *["*", "best", "so", "far"]]
+    assert max(map(len, (splits, header, *lines))) <= 60
+    ends = [match.end() for match in re.finditer(r"loss|accuracy|lr|s$", header)]
+    assert len(ends) == 6
     for line in lines:  # every number ends below its heading
         assert [line[end - 1] != " " and line[end : end + 1] in (" ", "") for end in ends] == (
             [True] * len(ends)
         )
 
 
-def test_without_validation_the_training_accuracy_is_marked(
+def test_without_validation_nothing_is_marked(
     record: RunRecord, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    show(record, 2, epoch(1, None), epoch(2, None))
-    lines = capsys.readouterr().out.splitlines()[-2:]
-    assert ["*" in line for line in lines] == [True, False]
-    assert lines[0].split()[4:6] == ["-", "-"]
+    alone = replace(record, data=replace(record.data, num_validation=0))
+    show(alone, 2, epoch(1, None), epoch(2, None))
+    *_, splits, header, first, second = capsys.readouterr().out.splitlines()
+    assert (splits.strip(), header.split()) == (
+        "training",
+        ["epoch", "loss", "accuracy", "lr", "s"],
+    )
+    assert [len(line.split()) for line in (first, second)] == [6, 6]
+    assert "*" not in splits + first + second
+
+
+def test_one_image_is_one_image(record: RunRecord, capsys: pytest.CaptureFixture[str]) -> None:
+    data = replace(record.data, name="pets", source="the folder pets", num_validation=1)
+    show(replace(record, data=data), 1, epoch(1, 0.5))
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first == "pets: 1,137 training and 1 validation image"
 
 
 def test_a_look_at_the_test_set_is_shown(
     record: RunRecord, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    train = replace(record.experiment.train, test_each_epoch=True)
+    record = replace(record, experiment=replace(record.experiment, train=train))
     show(record, 1, epoch(1, 0.5, Score(loss=0.1, accuracy=0.91)))
-    line = capsys.readouterr().out.splitlines()[-1]
-    assert re.search(r"test:\s+0\.1000\s+91\.00 %$", line)
+    splits, header, line = capsys.readouterr().out.splitlines()[-3:]
+    assert splits.index("test") + 4 == header.rindex("accuracy") + 8 == line.index(" % 0.01") + 2
+    assert re.search(r"50\.00 % \*  0\.1000  91\.00 % ", line)
 
 
 def test_quiet_is_silent(

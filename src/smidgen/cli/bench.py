@@ -44,7 +44,7 @@ def _bench(given: argparse.Namespace) -> int:
     from smidgen._storage.serialization import to_plain
     from smidgen.data import load
     from smidgen.errors import UnavailableError
-    from smidgen.formatting import seconds
+    from smidgen.formatting import counted, seconds
     from smidgen.runs.benchmark import benchmark
 
     experiment = chosen_experiment(given, "mnist")
@@ -62,7 +62,8 @@ def _bench(given: argparse.Namespace) -> int:
     best = next((row for row in found.rows if row.batch_size == own), None)
     if best is not None:
         print(
-            f"{epochs} epochs of {num_images:,} images take "
+            f"{counted(epochs, 'epoch')} of {counted(num_images, 'image')} "
+            f"{'takes' if epochs == 1 else 'take'} "
             f"{seconds(epochs * best.epoch_seconds)} of training steps with {best.backend}, "
             f"threads: {best.threads}; preparing batches and validation take additional time"
         )

@@ -55,15 +55,18 @@ def add(commands: Any) -> None:
 
 
 def _list(given: argparse.Namespace) -> int:
+    from smidgen.cli.console import print_table
     from smidgen.data.named.catalog import CATALOG
 
+    rows = []
     for name, entry in CATALOG.items():
         channels, height, width = entry.info.image_shape
         shape = f"{height}x{width} {'grayscale' if channels == 1 else 'color'}"
-        print(
-            f"{name:<16} {entry.num_train:>7,} + {entry.num_test:>6,}  {shape:<15} "
-            f"{entry.info.num_classes:>3} classes  {entry.about}"
-        )
+        counts = (entry.num_train, entry.num_test, entry.info.num_classes)
+        train, test, classes = (f"{count:,}" for count in counts)
+        rows.append((name, train, test, shape, classes, entry.about))
+    header = ("name", "training", "test", "images", "classes", "about")
+    print_table(header, rows, "<>><><", ("about",))
     return 0
 
 

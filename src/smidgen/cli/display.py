@@ -8,12 +8,8 @@ from rich.progress import Progress as Bar
 from rich.status import Status
 
 from smidgen.callbacks import Callback, Progress, RunInfo, TrainState
-from smidgen.formatting import percent
+from smidgen.formatting import counted, percent
 from smidgen.record import Epoch, RunRecord, Score
-
-_HEADER = (
-    " epoch  training:  loss  accuracy  validation:  loss  accuracy     learning rate        s"
-)
 
 
 class Display(Callback):
@@ -24,6 +20,7 @@ class Display(Callback):
         self.console = Console(quiet=quiet, highlight=False, markup=False, soft_wrap=True)
         self._num_epochs = 0
         self._best = 0.0
+        self._splits: dict[str, bool] = {}
         self._bar: Bar | None = None
         self._status: Status | None = None
 
@@ -53,8 +50,8 @@ class Display(Callback):
         self._num_epochs = run.experiment.train.epochs
         data = run.data
         self.console.print(
-            f"{data.name}, {data.source}: {data.num_train:,} training and "
-            f"{data.num_validation:,} validation images"
+            f"{data.origin}: {data.num_train:,} training and "
+            f"{counted(data.num_validation, 'validation image')}"
         )
         for note in data.notes:
             self.on_message(note)
@@ -62,7 +59,12 @@ class Display(Callback):
             f"network: {run.profile.num_params:,} parameters, {run.profile.macs:,} multiply-adds; "
             f"run: {run.folder}"
         )
-        self.console.print(_HEADER)
+        self._splits = {
+            "training": True,
+            "validation": data.num_validation > 0,
+            "test": run.experiment.train.test_each_epoch,
+        }
+        self._print_header()
         for epoch, seconds in run.completed:
             self._print_epoch(epoch, seconds)
         if self.console.is_terminal and not self.console.quiet:
@@ -93,19 +95,25 @@ class Display(Callback):
         """Remove the bar."""
         self.close()
 
+    def _print_header(self) -> None:
+        """Print the columns' names; two numbers of each split that is scored."""
+        shown = [name for name, is_shown in self._splits.items() if is_shown]
+        titles = "".join(f"{name:>17}" + "  " * (name == "validation") for name in shown)
+        names = "".join(f"{'loss':>8}{'accuracy':>9}" + "  " * (n == "validation") for n in shown)
+        legend = f"{'* best so far':>16}" if "validation" in shown else ""
+        self.console.print(f"{'':7}{titles}{legend}\n{'epoch':>7}{names}{'lr':>9}{'s':>7}")
+
     def _print_epoch(self, epoch: Epoch, seconds: float) -> None:
-        score = epoch.validation or epoch.train
-        mark = "*" if score.accuracy > self._best else " "
-        self._best = max(self._best, score.accuracy)
-        line = (
-            f"{epoch.epoch:>4}/{self._num_epochs:<4}       {_cells(epoch.train)}  "
-            f"          {_cells(epoch.validation)} {mark}   {epoch.lr:>13.6f}  "
-            f"{seconds:>7.1f}"
-        )
-        if epoch.test:
-            line += f"   test: {_cells(epoch.test)}"
-        self.console.print(line)
+        cells = _cells(epoch.train)
+        if self._splits["validation"]:
+            accuracy = epoch.validation.accuracy if epoch.validation else 0.0
+            cells += _cells(epoch.validation) + (" *" if accuracy > self._best else "  ")
+            self._best = max(self._best, accuracy)
+        if self._splits["test"]:
+            cells += _cells(epoch.test)
+        number = f"{epoch.epoch}/{self._num_epochs}"
+        self.console.print(f"{number:>7}{cells}{epoch.lr:>9.6f}{seconds:>7.1f}")
 
 
 def _cells(score: Score | None) -> str:
-    return f"{score.loss:>7.4f}  {percent(score.accuracy):>8}" if score else f"{'-':>7}  {'-':>8}"
+    return f"{score.loss:>8.4f}{percent(score.accuracy):>9}" if score else f"{'-':>8}{'-':>9}"

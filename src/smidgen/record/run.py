@@ -117,6 +117,12 @@ class DataRecord:
     notes: tuple[str, ...] = ()
     """One sentence for each thing that was noticed about the data."""
 
+    @property
+    def origin(self) -> str:
+        """The name and where the data came from, unless that says no more than the name."""
+        repeats = self.source == f"the folder {self.name}"
+        return self.name if repeats else f"{self.name}, {self.source}"
+
     def __post_init__(self) -> None:
         channels = self.image_shape[0]
         if not len(self.mean) == len(self.std) == channels or not all(s > 0 for s in self.std):

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from smidgen.formatting import percent, seconds
+from smidgen.formatting import counted, percent, seconds
 from smidgen.record import Epoch, RunRecord, Times
 from smidgen.stats import wilson_interval
 
@@ -25,7 +25,7 @@ def data_sentence(record: RunRecord) -> str:
     """What the run was trained and validated on."""
     data = record.data
     validation = f"; validated on {data.num_validation:,} others" if data.num_validation else ""
-    return f"Trained on {data.num_train:,} images of {data.name}, {data.source}{validation}."
+    return f"Trained on {counted(data.num_train, 'image')} of {data.origin}{validation}."
 
 
 def provenance(record: RunRecord, times: Times | None = None) -> str:
@@ -34,12 +34,11 @@ def provenance(record: RunRecord, times: Times | None = None) -> str:
     commit = f" at {used.commit[:12]}" if used.commit else ""
     sentences = [
         f"smidgen {used.smidgen}{commit}, Python {used.python}, torch {used.torch}; "
-        f"{used.device}, {used.threads} threads, {used.backend} backend; {used.processor}; "
-        f"{used.platform}."
+        f"{used.device}, {counted(used.threads, 'thread')}, {used.backend} backend; "
+        f"{used.processor}; {used.platform}."
     ]
     if times:
-        stops = "1 stop" if times.stops == 1 else f"{times.stops} stops"
-        between = f", with {stops} in between" if times.stops else ""
+        between = f", with {counted(times.stops, 'stop')} in between" if times.stops else ""
         took = seconds(times.total_seconds)
         sentences.append(f"Started {times.started}, took {took} in all{between}.")
     same = "The same build, device and number of threads give the same weights, byte for byte."

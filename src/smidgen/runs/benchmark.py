@@ -12,7 +12,7 @@ from torch import nn
 from smidgen.config import Experiment, Train
 from smidgen.data import open_dataset
 from smidgen.errors import ConfigError
-from smidgen.formatting import plain_table, seconds
+from smidgen.formatting import counted, plain_table, seconds
 from smidgen.kernels import Unsupported
 from smidgen.runs.prepare import prepare_network
 from smidgen.seeds import preserved_generators
@@ -64,12 +64,14 @@ class Benchmark:
             ]
             for row in self.rows
         ]
-        peaks = ", ".join(f"{peak:,.0f} with {n}" for n, peak in self.peak_gflops.items())
+        peaks = ", ".join(
+            f"{peak:,.0f} with {counted(int(n), 'thread')}" for n, peak in self.peak_gflops.items()
+        )
         return "\n".join(
             [
                 plain_table([header, *rows], "<>>>>>"),
                 *(f"{name} is not used because {why}" for name, why in self.unsupported.items()),
-                f"peak: the float32 matrix product's GFLOP/s: {peaks} threads",
+                f"peak: the float32 matrix product's GFLOP/s: {peaks}",
             ]
         )
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from smidgen.config import Train
 from smidgen.data import PrepareBatch
 from smidgen.errors import ConfigError
+from smidgen.formatting import counted
 from smidgen.kernels import Unsupported, build_native_network, prepare_batch
 
 BACKENDS = ("eager", "channels-last", "native")
@@ -43,7 +44,7 @@ class Backend:
     """Prepares batches of images; None leaves that to PyTorch."""
 
     def __str__(self) -> str:
-        threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
+        threads = counted(self.threads, "thread")
         return f"backend: {self.name}, {threads}, because {self.reason}"
 
 

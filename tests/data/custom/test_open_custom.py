@@ -264,7 +264,7 @@ def test_other_files_are_ignored_and_noted(folder: Path) -> None:
     (path / "train" / "cat" / "Thumbs.db").write_bytes(b"x")
     (path / "train" / "cat" / ".hidden.png").write_bytes(b"x")
     (path / "read-me.txt").write_text("pets")
-    assert load(path).notes == ("1 other files were ignored, such as train/cat/Thumbs.db.",)
+    assert load(path).notes == ("Ignored 1 other file, such as train/cat/Thumbs.db.",)
 
 
 def bad_images(path: Path) -> list[Path]:
@@ -395,6 +395,7 @@ def test_one_image_of_each_class_cannot_be_split(folder: Path) -> None:
 def test_progress_shows_on_a_terminal(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr("smidgen._storage.progress._FEW", 1)
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     monkeypatch.setenv("TERM", "xterm")
     load(Data(path=str(split_folder(folder))))

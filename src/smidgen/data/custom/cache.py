@@ -27,6 +27,7 @@ from smidgen._storage.serialization import from_plain, to_plain
 from smidgen.data.datasets import channel_statistics, default_validation_size, sha256_of_tensors
 from smidgen.data.images import Shape
 from smidgen.errors import DataError
+from smidgen.formatting import counted
 
 _IMAGES, _LABELS, _DATASET = "images.npy", "labels.npy", "dataset.json"
 _LISTED = 20  # skipped images that a note names
@@ -194,8 +195,8 @@ class _Written:
             rest = f" And {more:,} more." if more > 0 else ""
             listed = " ".join(self.skipped[:_LISTED])
             count = len(self.skipped)
-            were = "1 image was" if count == 1 else f"{count:,} images were"
-            yield f"{were} skipped. {listed}{rest}"
+            were = "was" if count == 1 else "were"
+            yield f"{counted(count, 'image')} {were} skipped. {listed}{rest}"
         if self.duplicates:
             test, train = self.duplicates[0]
             count = len(self.duplicates)

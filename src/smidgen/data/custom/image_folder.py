@@ -22,6 +22,7 @@ from smidgen.data.images import (
     read_header,
 )
 from smidgen.errors import DataError
+from smidgen.formatting import counted
 
 SplitName = Literal["train", "val", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
@@ -92,7 +93,9 @@ def scan(root: Path) -> ImageFolder:
             if not images:
                 raise DataError(f"{root / prefix / name} has no image; a class needs at least one.")
     notes = (
-        (f"{len(ignored):,} other files were ignored, such as {ignored[0]}.",) if ignored else ()
+        (f"Ignored {counted(len(ignored), 'other file')}, such as {ignored[0]}.",)
+        if ignored
+        else ()
     )
     return ImageFolder(root=root, classes=classes, files=tuple(files), notes=notes)
 
