@@ -47,7 +47,7 @@ from smidgen.config import (
 )
 from smidgen.errors import CheckpointError, RecordError
 from smidgen.record import DIAGNOSTICS, METRICS, PAGE, RECORD, WEIGHTS, read_record
-from smidgen.runs import checkpointer, run
+from smidgen.runs import checkpointer, train
 from smidgen.runs.load import restore
 from smidgen.training import load_checkpoint
 
@@ -374,7 +374,7 @@ def main() -> int:
     given = parser.parse_args()
     checkpointer.MAX_SHARE = math.inf  # a checkpoint after every step
     # plots take longer than these trainings
-    setattr(run, "write_report", lambda _, folder: write_atomic(folder / PAGE, "<html>"))  # noqa: B010
+    setattr(train, "write_report", lambda _, folder: write_atomic(folder / PAGE, "<html>"))  # noqa: B010
     torch.set_num_threads(1)
     with workspace(SHORT) as here, contextlib.redirect_stdout(io.StringIO()):
         here.start()  # so that forked processes find everything imported
