@@ -95,8 +95,9 @@ class Workspace:
         return {name: (self.run / name).read_bytes() for name in FILES}
 
     def names(self) -> set[str]:
-        """All paths below the folder of runs."""
-        return {str(path.relative_to(self.out)) for path in self.out.rglob("*")}
+        """All paths below the folder of runs but lock files, which a killed process may leave."""
+        paths = (path for path in self.out.rglob("*") if path.suffix != ".lock")
+        return {str(path.relative_to(self.out)) for path in paths}
 
 
 @contextlib.contextmanager
