@@ -4,17 +4,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
-
 _FEW = 100
 
 
@@ -28,6 +17,17 @@ def progress_bar(
 
     With `in_bytes`, `total` is a number of bytes, and the bar shows kB, MB and a transfer speed.
     """
+    from rich.console import Console  # imported late: it takes a tenth of a second
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
     counts = [DownloadColumn(), TransferSpeedColumn()] if in_bytes else [MofNCompleteColumn()]
     columns = [TextColumn("{task.description}"), BarColumn(), *counts, TimeRemainingColumn()]
     console, hidden = Console(stderr=True), total < _FEW or not sys.stderr.isatty()
