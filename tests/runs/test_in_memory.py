@@ -219,6 +219,8 @@ def test_normalized_images_are_refused() -> None:
             ConfigError,
             "model is 'Net'; it must be an nn.Module",
         ),
+        ({"model": "gap-7k", "data": "digits"}, ConfigError, r"gap-11k\. Did you mean gap-6k\?"),
+        ({"model": "x.py:Net", "data": "digits"}, ConfigError, r"there is no file x\.py"),
         ({"model": Net, "data": "nowhere"}, ConfigError, "neither a data set nor a path"),
         ({"model": Net, "data": "digits", "settings": 3}, ConfigError, "train"),
         (
@@ -233,6 +235,19 @@ def test_wrong_arguments_are_one_clear_error(
 ) -> None:
     with pytest.raises(kind, match=message):
         smidgen.train(**given)
+
+
+@pytest.mark.parametrize(("model", "name"), [("4,s2 G", "chain"), ("gap-6k", "gap-6k")])
+def test_a_network_in_words_makes_a_run_that_can_be_repeated(
+    model: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("smidgen.runs.train.write_report", lambda *_: None)
+    options, settings = smidgen.RunOptions(out=tmp_path, threads=1), smidgen.Train(epochs=1)
+    result = smidgen.train(options=options, model=model, data="digits", settings=settings)
+    assert result.folder == tmp_path / name / "seed-0"
+    assert result.record is not None
+    assert result.record.caveats == ()
+    assert smidgen.find_experiment(result.folder / "experiment.toml") == result.record.experiment
 
 
 def test_options_of_a_wrong_type_name_the_field() -> None:

@@ -34,7 +34,7 @@ def test_runs_are_listed_newest_first_whatever_their_state(runs: Path, record: R
         f"{name}/seed-0" for name in ("free", "tiny", "old", "cut", "broken")
     ]
     assert [run.result for run in listed] == [
-        *("no limits", "pass", "pass", "unfinished", "damaged")
+        *("no limits", "pass", "pass", "unfinished", "unreadable")
     ]
     assert listed[1] == ListedRun(
         folder=str(runs / "tiny" / "seed-0"),

@@ -36,7 +36,7 @@ def add_options(parser: argparse.ArgumentParser, *names: str) -> None:
                 field.key,
                 type=numbers.get(field.name, str),
                 metavar="N" if field.name in numbers else field.name.upper(),
-                help=f"{text} {field.default_text}",
+                help=text if field.default is None else f"{text} {field.default_text}",
             )
 
 
@@ -48,8 +48,8 @@ def given_options(given: argparse.Namespace, *names: str) -> dict[str, Any]:
 def chosen_experiment(given: argparse.Namespace, data: str | None = None) -> Experiment:
     """The experiment or network that was named, with the fields that were given as flags.
 
-    A network becomes an experiment with the name of its class, or "chain", and defaults for the
-    rest; `data` is its data set unless a flag names one.
+    A network becomes an experiment with its own name and defaults for the rest; `data` is its data
+    set unless a flag names one.
 
     Raises:
         ConfigError: neither an experiment nor a network; a network without data.
@@ -63,6 +63,5 @@ def chosen_experiment(given: argparse.Namespace, data: str | None = None) -> Exp
         return with_flags(find_experiment(text), given)
     if data is None and not any(hasattr(given, name) for name in DATA_FLAGS):
         raise ConfigError(f"a network needs data to train on: {text} --data NAME|PATH.")
-    name = (model.module or "chain").rpartition(":")[2]
-    experiment = Experiment(name=name, model=model, data=Data(name=data or "mnist"))
+    experiment = Experiment(name=model.label, model=model, data=Data(name=data or "mnist"))
     return with_flags(experiment.with_files_in(Path()), given)

@@ -60,9 +60,11 @@ class Parser(argparse.ArgumentParser):
 
 
 def add_experiment_flags(parser: argparse.ArgumentParser) -> None:
-    """Give `parser` a flag for every field of an Experiment."""
-    group = parser.add_argument_group("experiment fields, by their keys in the file")
-    group.add_argument(
+    """Give `parser` a flag for every field of an Experiment, the common ones first."""
+    parser.usage = f"{parser.prog} [options] EXPERIMENT|NETWORK"  # not a screen full of flags
+    common = parser.add_argument_group("common experiment fields")
+    others = parser.add_argument_group("other experiment fields, by their keys in the file")
+    common.add_argument(
         "--data",
         metavar="NAME|PATH",
         default=argparse.SUPPRESS,
@@ -71,8 +73,9 @@ def add_experiment_flags(parser: argparse.ArgumentParser) -> None:
     for path, field in all_fields(Experiment):
         if not field.flag:
             continue
-        group.add_argument(
-            *filter(None, [SHORT_FLAGS.get(field.key)]),
+        short = [SHORT_FLAGS[field.key]] if field.key in SHORT_FLAGS else []
+        (common if short else others).add_argument(
+            *short,
             f"--{field.key}",
             dest=".".join(path),
             metavar=_metavar(field.kind),

@@ -68,6 +68,13 @@ class Model:
         source = (self.module or "").rpartition(":")[0]
         return Path(source) if source.endswith(".py") else None
 
+    @property
+    def label(self) -> str:
+        """A short name: that of the network, its class or function; a chain is a chain."""
+        if self.module is not None:
+            return self.module.rpartition(":")[2]
+        return self.net or self.in_memory or "chain"
+
     def with_file(self, path: Path) -> "Model":
         """Return the same module in another file."""
         assert self.module is not None

@@ -46,7 +46,8 @@ def list_runs(
 ) -> list[ListedRun]:
     """List the runs anywhere below `folder`, finished or not, the newest first.
 
-    A damaged run is listed as such. `experiment` selects the runs of the experiment of that name.
+    A run that cannot be read is listed as such. `experiment` selects the runs of the experiment of
+    that name.
 
     Raises:
         ConfigError: `folder` is not a folder, or no run in it is of `experiment`.
@@ -90,7 +91,7 @@ def _listed(folder: Path) -> ListedRun:
             )
         record, times = read_record(folder), read_times(folder)
     except (SmidgenError, OSError):
-        return ListedRun(folder=str(folder), experiment=name, started=started, problem="damaged")
+        return ListedRun(folder=str(folder), experiment=name, started=started, problem="unreadable")
     return ListedRun(
         folder=str(folder),
         experiment=record.experiment.name,

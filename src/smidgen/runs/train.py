@@ -8,10 +8,10 @@ from typing import Any
 
 from smidgen.budget import Budget
 from smidgen.callbacks import Callback, CallbackList
-from smidgen.config import Data, Experiment, Model, Train, find_experiment
+from smidgen.config import Data, Experiment, Model, Train, find_experiment, find_model
 from smidgen.data import Dataset, InMemory, dataset_in_memory, find_data
-from smidgen.errors import ConfigError
-from smidgen.models import ModelInMemory
+from smidgen.errors import ConfigError, did_you_mean
+from smidgen.models import REFERENCE, ModelInMemory
 from smidgen.record import PAGE
 from smidgen.report import read_run, write_report
 from smidgen.runs.options import CHECKPOINT_SECONDS, RunOptions
@@ -24,7 +24,7 @@ def train(
     options: RunOptions | None = None,
     callbacks: Sequence[Callback] = (),
     *,
-    model: Model | ModelInMemory | None = None,
+    model: Model | str | ModelInMemory | None = None,
     data: Data | str | os.PathLike[str] | InMemory | None = None,
     name: str | None = None,
     budget: Budget | None = None,
@@ -38,6 +38,7 @@ def train(
 
         smidgen.train("gap-6k")
         smidgen.train(model=Net, data="mnist", budget=smidgen.Budget(max_params=8_000))
+        smidgen.train(model="8 8 M 14 G", data="digits", settings=smidgen.Train(epochs=5))
         smidgen.train(model=Net, data=(x_train, y_train, x_test, y_test))
 
     Args:
@@ -45,9 +46,10 @@ def train(
             made of the arguments below, of which `model` and `data` are then needed.
         options: seed, output folder, device and so on; the defaults if None.
         callbacks: called while the run goes on.
-        model: replaces the experiment's. An nn.Module (it is copied) or a class or function that
-            makes one cannot be rebuilt from the run's folder; the record says so, and `resume`,
-            `check` and `load_network` need it again.
+        model: replaces the experiment's: as on the command line, the name of a built-in network,
+            FILE.py:NAME, PACKAGE.MODULE:NAME or a chain. Or the network itself: an nn.Module (it is
+            copied) or a class or function that makes one cannot be rebuilt from the run's folder;
+            the record says so, and `resume`, `check` and `load_network` need it again.
         data: replaces the experiment's: a name, a path, or data in memory (a Dataset, arrays or a
             pair of torch data sets; see smidgen.data.dataset_in_memory), of which the same holds.
         name: replaces the experiment's name, which names the run's folder.
@@ -63,6 +65,8 @@ def train(
     base = None if experiment is None else find_experiment(experiment)
     changes: dict[str, Any] = {"name": name, "budget": budget, "train": settings}
     network, dataset = None, None
+    if isinstance(model, str):
+        model = _model_of(model)
     if isinstance(model, Model):
         changes["model"] = model
     elif model is not None:
@@ -77,7 +81,7 @@ def train(
     if base is not None:
         base = replace(base, **changes)
     elif {"model", "data"} <= changes.keys():
-        default: dict[str, Any] = {"name": changes["model"].in_memory or "experiment"}
+        default: dict[str, Any] = {"name": changes["model"].label}
         base = Experiment(**(default | changes))
     else:
         raise ConfigError("train needs an experiment, or a model and data.")
@@ -93,6 +97,18 @@ def train_experiment(
 ) -> RunResult:
     """Train `experiment` and write its report; `dataset`, if given, is its data set, loaded."""
     return _with_report(run(experiment, options, callbacks, dataset, model), callbacks)
+
+
+def _model_of(text: str) -> Model:
+    """The network that `text` names or describes; a relative file is in the current folder."""
+    model = Model(net=text) if text in REFERENCE else find_model(text)
+    if model is None:
+        raise ConfigError(
+            f"model is {text!r}; it must be an nn.Module, a class or function that makes one, "
+            f"FILE.py:NAME, PACKAGE.MODULE:NAME, a chain such as '8 8 M 14 G', or one of "
+            f"{', '.join(REFERENCE)}." + did_you_mean(text, REFERENCE)
+        )
+    return model
 
 
 def _name_of(model: Any) -> str:
