@@ -126,6 +126,17 @@ def test_quiet_is_silent(
     assert capsys.readouterr() == ("", "")
 
 
+def test_a_narrow_bar_still_shows_the_time_left(
+    record: RunRecord, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "60")
+    show(record, 4, epoch(1, 0.5))
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", capsys.readouterr().out)
+    assert re.search(r"epoch 2/4  accuracy 87.65 %  1,234 images/s (-:--:--|\d:\d\d:\d\d)", text)
+
+
 def test_a_live_bar_on_a_terminal(
     record: RunRecord,
     capsys: pytest.CaptureFixture[str],

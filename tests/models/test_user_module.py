@@ -243,7 +243,7 @@ def test_a_reference_or_arguments_that_do_not_fit(reference: str, message: str) 
 @pytest.mark.parametrize(
     ("name", "args", "message"),
     [
-        ("Other", {}, r"my_model.py has no Other"),
+        ("Other", {}, r"my_model.py has no Other\.$"),
         ("WIDTH", {}, r"my_model.py:WIDTH is not a class or function"),
         ("ready", {}, r"my_model.py:ready is a network already; name its class"),
         ("Net", {"depth": 3}, r"does not fit .*:Net\(num_classes, .*unexpected .* 'depth'"),

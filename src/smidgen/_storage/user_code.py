@@ -16,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
-from smidgen.errors import ConfigError, SmidgenError
+from smidgen.errors import ConfigError, SmidgenError, did_you_mean
 
 T = TypeVar("T")
 
@@ -52,7 +52,8 @@ def user_object(reference: str, key: str, failure: type[SmidgenError]) -> Iterat
     with _siblings_importable(file) if file else nullcontext():
         module = _import_file(file, key, failure) if file else _import_module(source, key, failure)
         if not hasattr(module, name):
-            raise ConfigError(f"{key}: {source} has no {name}.")
+            public = [known for known in vars(module) if known[0] != "_"]
+            raise ConfigError(f"{key}: {source} has no {name}.{did_you_mean(name, public)}")
         yield getattr(module, name)
 
 

@@ -11,6 +11,9 @@ from smidgen.callbacks import Callback, Progress, RunInfo, TrainState
 from smidgen.formatting import counted, percent
 from smidgen.record import Epoch, RunRecord, Score
 
+_WIDTH = 100
+"""Columns of a terminal that shows everything next to the bar; on others the time left counts."""
+
 
 class Display(Callback):
     """Prints one run; on a terminal, with a progress bar below the lines."""
@@ -78,11 +81,11 @@ class Display(Callback):
         if self._bar is None:
             return
         done = (progress.epoch - 1) * progress.num_batches + progress.batch
+        details = f"batch {progress.batch}/{progress.num_batches}  loss {progress.loss:.4f}  "
         text = (
             f"epoch {progress.epoch}/{self._num_epochs}  "
-            f"batch {progress.batch}/{progress.num_batches}  "
-            f"loss {progress.loss:.4f}  accuracy {percent(progress.accuracy)}  "
-            f"{progress.images_per_second:,.0f} images/s"
+            f"{details if self.console.width >= _WIDTH else ''}"
+            f"accuracy {percent(progress.accuracy)}  {progress.images_per_second:,.0f} images/s"
         )
         total = self._num_epochs * progress.num_batches
         self._bar.update(self._task, completed=done, total=total, description=text)

@@ -38,7 +38,7 @@ def find_experiment(experiment: "str | os.PathLike[str] | Experiment") -> Experi
 def find_model(text: str) -> Model | None:
     """Return the network that `text` is: FILE.py:NAME, PACKAGE.MODULE:NAME or a chain.
 
-    What has a space or looks like a token is a chain; anything else is no network: None.
+    What has a space or looks like a token is a chain. None for any other text.
 
     >>> find_model("net.py:Net").module, find_model("8 8 M G").chain, find_model("gap-6k")
     ('net.py:Net', '8 8 M G', None)
