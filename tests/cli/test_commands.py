@@ -480,6 +480,7 @@ def check_one_line(capsys: Capture, message: str) -> None:
         (["train", "gap-6k", "--checkpoint-seconds", "nan"], "--checkpoint-seconds is nan; it m"),
         (["train", "gap-7k"], "'gap-7k' is neither a TOML file nor a built-in experiment"),
         (["train", "none.toml"], "none.toml cannot be read: No such file or directory"),
+        (["train", "gap-6k.toml"], "No such file or directory. Did you mean gap-6k?"),
         (["train", "."], "'.' is neither a TOML file"),
         (["train", "./"], "cannot be read: Is a directory"),
         (

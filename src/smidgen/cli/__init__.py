@@ -47,7 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             traceback.print_exc()
             return 70
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more
-        print(f"smidgen: the output cannot be written: {error.strerror}.", file=sys.stderr)
+        what = error.filename or "the output"
+        print(f"smidgen: {what} cannot be written: {error.strerror}.", file=sys.stderr)
         return 2
     except Exception:  # Python's own status would be 1, which means a missed budget
         traceback.print_exc()

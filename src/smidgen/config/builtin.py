@@ -26,7 +26,13 @@ def find_experiment(experiment: "str | os.PathLike[str] | Experiment") -> Experi
             f"experiment is {experiment!r}; it must be a name, a TOML file's path or an Experiment."
         )
     if experiment.endswith(".toml") or "/" in experiment or "\\" in experiment:
-        return read_experiment(experiment)
+        try:
+            return read_experiment(experiment)
+        except ConfigError as error:
+            if os.path.lexists(experiment):
+                raise
+            hint = did_you_mean(Path(experiment).stem, known_experiments())
+            raise ConfigError(f"{error}{hint}") from None
     if experiment not in known_experiments():
         raise ConfigError(
             f"{experiment!r} is neither a TOML file nor a built-in experiment; those are "
