@@ -90,3 +90,43 @@ def test_init_into_a_folder_with_a_name_and_an_action(tmp_path: Path, capsys: Ca
     assert 'name = "other"' in (folder / "experiment.toml").read_text("utf-8")
     workflow = (folder / ".github" / "workflows" / "smidgen.yml").read_text("utf-8")
     assert "uses: someone/smidgen@v1" in workflow
+
+
+def test_report_of_a_folder_that_holds_runs_compares_them_all(
+    finished_folder: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    for name in ("seed-0", "seed-1"):
+        shutil.copytree(finished_folder, tmp_path / "runs" / "tiny" / name)
+    out = tmp_path / "out"
+    experiment, run = tmp_path / "runs" / "tiny", tmp_path / "runs" / "tiny" / "seed-1"
+    assert main(["report", str(experiment), str(run), "--out", str(out)]) == 0
+    assert f"report: {out / 'report.html'}" in capsys.readouterr().out
+    assert "2 runs" in (out / "report.md").read_text("utf-8")
+    assert main(["report", str(tmp_path / "runs" / "tiny" / "seed-0")]) == 0  # one run is a page
+    assert (tmp_path / "runs" / "tiny" / "seed-0" / "report.html").exists()
+
+
+def test_report_of_a_folder_without_runs_says_so(tmp_path: Path, capsys: Capture) -> None:
+    assert main(["report", str(tmp_path)]) == 2
+    assert f"{tmp_path} has no run" in capsys.readouterr().err
+
+
+def test_report_opens_its_page_on_request(
+    finished_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", lambda address: opened.append(address) or True)
+    assert main(["report", str(finished_folder), "--out", str(tmp_path), "--open"]) == 0
+    assert opened == [(tmp_path / "report.html").as_uri()]
+
+
+def test_live_serves_until_it_is_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    def interrupt(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("time.sleep", interrupt)
+    assert main(["live", str(tmp_path)]) == 130
+    assert capsys.readouterr().out.startswith("live: http://127.0.0.1:")
+    assert main(["live", str(tmp_path / "none")]) == 2

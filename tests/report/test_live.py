@@ -1,7 +1,9 @@
 import http.client
 import json
 import math
+import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -15,8 +17,8 @@ import pytest
 
 from smidgen.callbacks import Progress, RunInfo
 from smidgen.errors import SmidgenError
-from smidgen.record import Epoch, RunRecord, Score
-from smidgen.report.live import LivePage, server
+from smidgen.record import EXPERIMENT, METRICS, PAGE, RECORD, TIMES, Epoch, RunRecord, Score
+from smidgen.report.live import LivePage, RunsPage, server
 from smidgen.report.live.server import LoopbackServer
 
 
@@ -29,12 +31,12 @@ def page() -> Iterator[LivePage]:
     page.close()
 
 
-def port_of(page: LivePage) -> int:
+def port_of(page: LivePage | RunsPage) -> int:
     return page._server.server_port
 
 
 def ask(
-    page: LivePage, path: str = "/", method: str = "GET", **headers: str
+    page: LivePage | RunsPage, path: str = "/", method: str = "GET", **headers: str
 ) -> tuple[int, http.client.HTTPMessage, bytes]:
     connection = http.client.HTTPConnection("127.0.0.1", port_of(page), timeout=5)
     try:
@@ -45,11 +47,16 @@ def ask(
         connection.close()
 
 
-def state(page: LivePage) -> dict[str, object]:
+def state(page: LivePage | RunsPage) -> dict[str, Any]:
     status, _, body = ask(page, "/state.json")
     assert status == 200
-    found: dict[str, object] = json.loads(body)
+    found: dict[str, Any] = json.loads(body)
     return found
+
+
+def run_state(page: LivePage) -> dict[str, Any]:
+    (run,) = state(page)["runs"]
+    return run  # type: ignore[no-any-return]
 
 
 def raw(page: LivePage, request: bytes) -> bytes:
@@ -92,13 +99,13 @@ def end_epoch(page: LivePage) -> None:
 
 
 def test_the_page_shows_the_state_of_the_run(page: LivePage, record: RunRecord) -> None:
-    assert state(page)["epochs"] == []
+    assert run_state(page)["epochs"] == []
     page.on_train_start(info(record))
     page.on_progress(
         Progress(epoch=1, batch=3, num_batches=10, loss=0.7, accuracy=0.8, images_per_second=1234.5)
     )
     end_epoch(page)
-    found = state(page)
+    found = run_state(page)
     assert (found["name"], found["target"], found["num_epochs"]) == ("tiny, seed 3", 0.15, 2)
     assert found["progress"] == {
         "epoch": 1,
@@ -108,10 +115,51 @@ def test_the_page_shows_the_state_of_the_run(page: LivePage, record: RunRecord) 
         "accuracy": 0.8,
         "images_per_second": 1234.5,
     }
-    (epoch,) = found["epochs"]  # type: ignore[misc]
-    assert epoch["validation"] == {"loss": 0.25, "accuracy": 0.95}  # type: ignore[has-type]
-    assert epoch["seconds"] == 2.0  # type: ignore[has-type]
-    assert not found["ended"]
+    (epoch,) = found["epochs"]
+    assert epoch["validation"] == {"loss": 0.25, "accuracy": 0.95}
+    assert epoch["seconds"] == 2.0
+    assert found["status"] == "training"
+    assert not state(page)["ended"]
+
+
+def step(
+    batch: int, loss: float = 0.7, epoch: int = 1, images_per_second: float = 100.0
+) -> Progress:
+    return Progress(
+        epoch=epoch,
+        batch=batch,
+        num_batches=10,
+        loss=loss,
+        accuracy=0.8,
+        images_per_second=images_per_second,
+    )
+
+
+def test_the_curves_begin_with_the_first_steps(page: LivePage, record: RunRecord) -> None:
+    page.on_train_start(info(record))
+    page.on_progress(step(2))
+    page.on_progress(step(5, loss=0.5))
+    assert run_state(page)["steps"] == [[0.2, 0.7, 0.8], [0.5, 0.5, 0.8]]
+
+
+def test_the_steps_of_a_long_run_are_thinned_out(page: LivePage, record: RunRecord) -> None:
+    page.on_train_start(info(record))
+    for number in range(5000):
+        page.on_progress(step(number % 10 + 1, epoch=1 + number // 10))
+    steps = run_state(page)["steps"]
+    assert 200 < len(steps) <= 600
+    assert steps[0][0] == 0.1
+    assert steps == sorted(steps)
+
+
+def test_the_time_left_is_that_of_the_whole_run(page: LivePage, record: RunRecord) -> None:
+    page.on_train_start(info(record))  # 2 epochs
+    page.on_progress(step(5, images_per_second=record.data.num_train / 30))
+    assert run_state(page)["seconds_left"] == pytest.approx(45)  # 1.5 epochs of 30 s
+    end_epoch(page)  # which took 2 s
+    assert run_state(page)["seconds_left"] == pytest.approx(2)
+    page.on_progress(step(5, epoch=2))
+    assert run_state(page)["seconds_left"] == pytest.approx(1)
 
 
 def test_numbers_that_are_not_finite_are_null(page: LivePage) -> None:
@@ -120,29 +168,33 @@ def test_numbers_that_are_not_finite_are_null(page: LivePage) -> None:
             epoch=1, batch=1, num_batches=1, loss=math.nan, accuracy=0.1, images_per_second=math.inf
         )
     )
-    progress = state(page)["progress"]
-    assert isinstance(progress, dict)
+    progress = run_state(page)["progress"]
+    assert run_state(page)["steps"] == [[1.0, None, 0.1]]
     assert (progress["loss"], progress["images_per_second"]) == (None, None)
 
 
 def test_a_resumed_run_shows_the_epochs_before_it(page: LivePage, record: RunRecord) -> None:
     page.on_train_start(info(record, completed=((EPOCH, 1.5),)))
     end_epoch(page)
-    epochs: Any = state(page)["epochs"]
+    epochs = run_state(page)["epochs"]
     assert [epoch["seconds"] for epoch in epochs] == [1.5, 2.0]
 
 
 def test_an_open_page_gets_the_result_before_the_server_stops(
     page: LivePage, record: RunRecord
 ) -> None:
+    page.on_train_start(info(record))
     page.on_train_end(record)
-    assert state(page)["result"] == ""
+    assert run_state(page)["result"] == ""
     closing = threading.Thread(target=page.close)
     closing.start()
-    found: dict[str, object] = {}
+    found: dict[str, Any] = {}
     while not found.get("ended"):
         found = state(page)
-    assert found["result"] == str(record.verdict)
+    (run,) = found["runs"]
+    assert (run["status"], run["result"]) == ("finished", str(record.verdict))
+    assert run["passed"] is True
+    assert run["report"] == str(Path("runs/tiny/seed-3/report.html").resolve())
     closing.join(5)
     with pytest.raises(ConnectionError):
         state(page)
@@ -153,11 +205,13 @@ def test_a_run_that_fails_says_so(page: LivePage) -> None:
     page.on_train_end(None)
     closing = threading.Thread(target=page.close)
     closing.start()
-    found: dict[str, object] = {}
+    found: dict[str, Any] = {}
     while not found.get("ended"):
         found = state(page)
     closing.join(5)
-    assert found["result"] == "The run was interrupted, or stopped by an error."
+    (run,) = found["runs"]
+    assert (run["status"], run["report"]) == ("stopped", "")
+    assert run["result"] == "The run was interrupted, or stopped by an error."
 
 
 def test_closing_does_not_wait_for_a_page_that_was_never_opened() -> None:
@@ -184,6 +238,73 @@ def test_the_page_is_one_file_that_runs_its_own_script_only(page: LivePage) -> N
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
     assert policy.count("'sha256-") == 2
+
+
+@pytest.fixture
+def runs_page(run_copy: Path) -> Iterator[RunsPage]:
+    """Shows two runs: a finished one, and one with two epochs that stopped."""
+    stopped = Path(shutil.copytree(run_copy, run_copy.parent / "more" / "stopped"))
+    for name in (RECORD, PAGE, TIMES):
+        (stopped / name).unlink()
+    os.utime(stopped / METRICS, (2e9, 2e9))  # the newest
+    (run_copy.parent / "no run").mkdir()
+    page = RunsPage(run_copy.parent)
+    page.start()
+    yield page
+    page.close()
+
+
+def test_one_page_shows_all_runs_in_a_folder(runs_page: RunsPage, record: RunRecord) -> None:
+    stopped, finished = state(runs_page)["runs"]
+    assert (stopped["name"], stopped["status"]) == ("tiny, stopped", "stopped")
+    assert [epoch["epoch"] for epoch in stopped["epochs"]] == [1, 2]
+    assert (finished["name"], finished["status"]) == ("tiny, run_copy", "finished")
+    assert finished["accuracy"] == record.test.score.accuracy
+    assert finished["passed"] is True
+    assert finished["epochs"][0]["seconds"] > 0
+
+
+def test_the_page_follows_the_files(runs_page: RunsPage) -> None:
+    folder = runs_page.folder / "more" / "stopped"
+    metrics, lock = folder / METRICS, folder.with_name(f".{folder.name}.lock")
+    lines = metrics.read_text("utf-8").splitlines(keepends=True)
+    lock.touch()
+    metrics.write_text(lines[0] + lines[1][:9], encoding="utf-8")  # the second is being written
+    os.utime(folder / EXPERIMENT, (time.time() - 100, time.time() - 100))
+    run = state(runs_page)["runs"][0]
+    assert (run["status"], len(run["epochs"])) == ("training", 1)
+    assert run["seconds_left"] == pytest.approx(100, abs=5)  # one epoch of two took that long
+    metrics.write_text("".join(lines), encoding="utf-8")
+    os.utime(metrics, (2e9, 2e9))
+    assert len(state(runs_page)["runs"][0]["epochs"]) == 2
+    lock.unlink()
+    assert state(runs_page)["runs"][0]["status"] == "stopped"
+    metrics.write_text("nonsense\n", encoding="utf-8")
+    run = state(runs_page)["runs"][0]
+    assert (run["name"], run["status"]) == ("more/stopped", "damaged")
+    assert "is damaged" in run["result"]
+
+
+def test_reports_are_served_apart_from_the_page(runs_page: RunsPage) -> None:
+    url = state(runs_page)["runs"][1]["report_url"]
+    status, headers, body = ask(runs_page, url)
+    assert status == 200
+    assert body == (runs_page.folder / "run_copy" / PAGE).read_bytes()
+    policy = headers["Content-Security-Policy"]
+    assert "sandbox allow-scripts;" in policy  # without allow-same-origin: another origin
+    assert "default-src 'none'" in policy
+    assert ask(runs_page, "/report-9.html")[0] == 404
+
+
+def test_a_report_that_is_gone_is_not_found(runs_page: RunsPage) -> None:
+    url = state(runs_page)["runs"][1]["report_url"]
+    (runs_page.folder / "run_copy" / PAGE).unlink()
+    assert ask(runs_page, url)[0] == 404
+
+
+def test_runs_of_no_folder_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(SmidgenError, match="none is not a folder; give one that holds runs"):
+        RunsPage(tmp_path / "none")
 
 
 @pytest.mark.parametrize("path", ["/", "/state.json", "/nothing"])
@@ -274,7 +395,7 @@ def test_head_has_no_body(page: LivePage) -> None:
 def test_garbage_is_refused(page: LivePage, request_: bytes) -> None:
     answer = raw(page, request_)
     assert answer == b"" or re.match(rb"HTTP/1.0 (400|403|431|505) |4\d{2} ", answer)
-    assert state(page)["epochs"] == []
+    assert run_state(page)["epochs"] == []
 
 
 @pytest.mark.parametrize(
@@ -319,7 +440,7 @@ def test_a_port_that_does_not_exist_is_refused(port: int) -> None:
 
 
 def test_a_port_that_is_taken_is_refused() -> None:
-    first = LoopbackServer({}, "")
+    first = LoopbackServer({})
     with pytest.raises(SmidgenError, match=r"Address already in use"):
         LivePage(port=first.server_port)
     first.stop()

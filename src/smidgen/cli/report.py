@@ -1,6 +1,7 @@
-"""The commands `report`, `readme` and `audit`."""
+"""The commands `report`, `live`, `readme` and `audit`."""
 
 import argparse
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,31 @@ def add(commands: Any) -> None:
     report = commands.add_parser(
         "report",
         help="write a page about one run, or a comparison of several",
-        description="The page of one run goes into its folder, a comparison, in the order given, "
-        "into the folder `comparison`.",
+        description="A folder that holds runs, such as runs/gap-6k, stands for all of them. The "
+        "page of one run goes into its folder, a comparison, in the order given, into the folder "
+        "`comparison`.",
     )
     report.set_defaults(command=_report)
-    report.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="the runs' folders")
+    report.add_argument(
+        "runs", type=Path, nargs="+", metavar="RUN", help="folders of runs, or that hold runs"
+    )
     report.add_argument("--out", type=Path, metavar="DIR", help="another folder to write into")
     report.add_argument("--open", action="store_true", help="show the page in the browser")
+
+    live = commands.add_parser(
+        "live",
+        help="show the runs in a folder in a browser on this machine while they train",
+        description="Serves a page, for this machine only, that follows the runs in a folder and "
+        "its subfolders. For the curves of one run from its first step, see smidgen train --live.",
+    )
+    live.set_defaults(command=_live)
+    live.add_argument(
+        "folder", type=Path, nargs="?", default=Path("runs"), metavar="DIR", help="default: runs"
+    )
+    live.add_argument(
+        "--port", type=int, default=0, metavar="N", help="default: one that the system chooses"
+    )
+    live.add_argument("--open", action="store_true", help="show the page in the browser")
 
     readme = commands.add_parser(
         "readme",
@@ -44,8 +63,11 @@ def add(commands: Any) -> None:
 def _report(given: argparse.Namespace) -> int:
     from smidgen.cli.console import open_page
     from smidgen.report import read_run, write_comparison, write_report
+    from smidgen.report.run_folder import find_run_folders
 
-    runs = [read_run(folder) for folder in given.runs]
+    # a folder without a run in it is left to `read_run`, which says what it lacks
+    found = [run for folder in given.runs for run in [*find_run_folders(folder)] or [folder]]
+    runs = [read_run(folder) for folder in dict.fromkeys(found)]
     if len(runs) == 1:
         page = write_report(runs[0], given.out)
     else:
@@ -56,6 +78,24 @@ def _report(given: argparse.Namespace) -> int:
     print(f"report: {page}")
     if given.open:
         open_page(page)
+    return 0
+
+
+def _live(given: argparse.Namespace) -> int:
+    import webbrowser
+
+    from smidgen.report.live import RunsPage
+
+    page = RunsPage(given.folder, given.port)
+    try:
+        address = page.start()
+        print(f"live: {address} (stop with Ctrl-C)", flush=True)
+        if given.open:
+            webbrowser.open(address)
+        while True:
+            time.sleep(3600)
+    finally:
+        page.close()
     return 0
 
 

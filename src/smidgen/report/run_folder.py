@@ -1,7 +1,8 @@
 """Everything that the folder of a run holds, of a finished run or not."""
 
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,14 @@ class RunFolder:
         return tuple(sentences)
 
 
+def find_run_folders(folder: Path) -> Iterator[Path]:
+    """The folders of runs, finished or not: `folder` itself and any below it that is not hidden."""
+    for place, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if name[0] != ".")
+        if EXPERIMENT in files and (RECORD in files or METRICS in files):
+            yield Path(place)
+
+
 def read_run(folder: Path) -> RunFolder:
     """What the folder of a run holds, finished or not.
 
@@ -107,7 +116,7 @@ def read_run(folder: Path) -> RunFolder:
             experiment = read_experiment(folder / EXPERIMENT)
         except ConfigError as error:
             raise RecordError(f"{folder} has no run: {error}") from None
-        epochs = _read_epochs(folder / METRICS)
+        epochs = read_epochs(folder / METRICS)
     diagnostics = _read_arrays(folder / DIAGNOSTICS, record.diagnostics_sha256 if record else None)
     if record is not None:
         _check_diagnostics(diagnostics, record, folder / DIAGNOSTICS)
@@ -151,7 +160,7 @@ def _check_diagnostics(diagnostics: Arrays, record: RunRecord, path: Path) -> No
         raise RecordError(f"{path} is damaged: wrong_labels has labels of none of the classes.")
 
 
-def _read_epochs(path: Path) -> tuple[Epoch, ...]:
+def read_epochs(path: Path) -> tuple[Epoch, ...]:
     """The epochs of a metrics.jsonl, without a last line that was cut off."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)

@@ -1,20 +1,15 @@
-"""The live page: a callback that serves the state of a run, and the page that shows it."""
+"""The live page of one run: a callback that serves the run's state."""
 
-import base64
-import json
 import math
-import re
 import threading
 import time
 from collections.abc import Callable
-from importlib import resources
-from typing import Any
 
-from smidgen._storage.digests import running_sha256
 from smidgen._storage.serialization import to_plain
 from smidgen.callbacks import Callback, Progress, RunInfo, TrainState
-from smidgen.record import Epoch, RunRecord
+from smidgen.record import PAGE, Epoch, RunRecord
 from smidgen.report.live.server import LoopbackServer
+from smidgen.report.live.state import RunState, as_json, epoch_state, page_answers
 
 _LINGER = 2.5  # seconds for an open page to fetch the result: it asks every second
 
@@ -35,26 +30,13 @@ class LivePage(Callback):
         """
         self._run_name = run_name
         self._lock = threading.Lock()
-        self._state: dict[str, Any] = {
-            "name": "",
-            "target": None,
-            "num_epochs": None,
-            "epochs": [],
-            "progress": None,
-            "ended": False,
-            "result": "The run was interrupted, or stopped by an error.",
-        }
+        self._run = RunState()
+        self._num_train = 0
+        self._record: RunRecord | None = None
+        self._ended = False
         self._last_request = -math.inf
         self._end_was_fetched = threading.Event()
-        page = resources.files("smidgen.report.live").joinpath("page.html").read_bytes()
-        self._server = LoopbackServer(
-            {
-                "/": ("text/html; charset=utf-8", lambda: page),
-                "/state.json": ("application/json", self._snapshot),
-            },
-            _content_security_policy(page),
-            port,
-        )
+        self._server = LoopbackServer(page_answers(self._snapshot), port)
 
     def start(self) -> str:
         """Serve the page; return its address."""
@@ -63,7 +45,13 @@ class LivePage(Callback):
     def close(self) -> None:
         """Show that the run has ended; stop serving once an open page has fetched that."""
         with self._lock:
-            self._state["ended"] = True
+            self._ended = True
+            if self._record is not None:
+                self._run.finish(self._record)
+            else:
+                self._run.status = "stopped"
+                self._run.result = "The run was interrupted, or stopped by an error."
+                self._run.report = ""
             page_is_open = time.monotonic() - self._last_request < _LINGER
         if page_is_open:
             self._end_was_fetched.wait(_LINGER)
@@ -73,62 +61,52 @@ class LivePage(Callback):
         """Show the run's name, its target and the epochs from before an interruption."""
         experiment = run.experiment
         with self._lock:
-            self._state |= {
-                "name": ", ".join(filter(None, [experiment.name, self._run_name])),
-                "target": experiment.budget.min_accuracy,
-                "num_epochs": experiment.train.epochs,
-                "epochs": [_epoch(*completed) for completed in run.completed],
-            }
+            self._num_train = run.data.num_train
+            self._run = RunState(
+                name=", ".join(filter(None, [experiment.name, self._run_name])),
+                status="training",
+                target=experiment.budget.min_accuracy,
+                num_epochs=experiment.train.epochs,
+                epochs=[epoch_state(*completed) for completed in run.completed],
+                num_params=run.profile.num_params,
+                report=str((run.folder / PAGE).resolve()),
+            )
 
     def on_progress(self, progress: Progress) -> None:
-        """Show the position within the epoch."""
+        """Show the position within the epoch, and add it to the curves."""
+        done = progress.epoch - 1 + progress.batch / progress.num_batches
         with self._lock:
-            self._state["progress"] = to_plain(progress)
+            self._run.progress = to_plain(progress)
+            self._run.add_step((done, progress.loss, progress.accuracy))
+            self._run.seconds_left = self._estimate(done, progress.images_per_second)
 
     def on_epoch_end(self, epoch: Epoch, seconds: float, capture: Callable[[], TrainState]) -> None:
         """Add the epoch to the curves."""
         with self._lock:
-            self._state["epochs"].append(_epoch(epoch, seconds))
+            self._run.epochs.append(epoch_state(epoch, seconds))
+            self._run.seconds_left = self._estimate(epoch.epoch, 0.0)
 
     def on_train_end(self, record: RunRecord | None) -> None:
-        """Show the verdict from now on, or that there is none."""
-        if record is not None:
-            with self._lock:
-                self._state["result"] = str(record.verdict)
+        """Keep the record, to show its verdict when the report is written too."""
+        self._record = record
+
+    def _estimate(self, done: float, images_per_second: float) -> float | None:
+        """Seconds for the epochs that are left, at the pace of the last one or of this moment."""
+        if self._run.num_epochs is None:
+            return None
+        if self._run.epochs:
+            per_epoch = float(self._run.epochs[-1]["seconds"])
+        elif images_per_second > 0:
+            per_epoch = self._num_train / images_per_second
+        else:
+            return None
+        return per_epoch * (self._run.num_epochs - done)
 
     def _snapshot(self) -> bytes:
         with self._lock:
             self._last_request = time.monotonic()
-            ended = self._state["ended"]
-            state = self._state if ended else self._state | {"result": ""}
-            content = json.dumps(_finite(state), allow_nan=False).encode()
+            ended = self._ended
+            content = as_json([self._run], ended=ended)
         if ended:
             self._end_was_fetched.set()
         return content
-
-
-def _epoch(epoch: Epoch, seconds: float) -> dict[str, Any]:
-    return {**to_plain(epoch), "seconds": seconds}
-
-
-def _finite(value: Any) -> Any:
-    """The same with None for numbers that JSON lacks, such as the loss of a diverged run."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    return [_finite(item) for item in value] if isinstance(value, list) else value
-
-
-def _content_security_policy(page: bytes) -> str:
-    """Allow the page's own script and style only, and requests to this server only."""
-
-    def digest(element: bytes) -> str:
-        (content,) = re.findall(rb"<%b>(.*?)</%b>" % (element, element), page, re.DOTALL)
-        return base64.b64encode(running_sha256(content).digest()).decode()
-
-    return (
-        "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
-        f"script-src 'sha256-{digest(b'script')}'; style-src 'sha256-{digest(b'style')}'; "
-        "connect-src 'self'; img-src data:"
-    )

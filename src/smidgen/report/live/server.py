@@ -1,14 +1,16 @@
 """A web server that only this machine can reach, on top of `http.server`.
 
-It listens on 127.0.0.1 and answers GET and HEAD for a fixed table of paths, so that no request
-reaches the disk. A request's Host must be this server, so that a web page elsewhere cannot read it
-under another name (DNS rebinding); so must its Origin, if it has one. `http.server` limits the
-lines of a request's head in length and number, and a connection that stays silent is closed.
+It listens on 127.0.0.1 and answers GET and HEAD for a table of paths that the program fills, so
+that no request names a file. A request's Host must be this server, so that a web page elsewhere
+cannot read it under another name (DNS rebinding); so must its Origin, if it has one. `http.server`
+limits the lines of a request's head in length and number, and a connection that stays silent is
+closed.
 """
 
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -26,22 +28,30 @@ _HEADERS = {
     "X-Frame-Options": "DENY",
 }
 
-Answer = tuple[str, Callable[[], bytes]]
-"""A media type, and what makes the content."""
+_NO_CONTENT = "default-src 'none'; frame-ancestors 'none'"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What is served under a path."""
+
+    media_type: str
+    make: Callable[[], bytes]
+    """Makes the content."""
+    policy: str = _NO_CONTENT
+    """Its Content-Security-Policy."""
 
 
 class LoopbackServer(ThreadingHTTPServer):
     """Serves a table of answers by path, from daemon threads."""
 
-    def __init__(self, answers: Mapping[str, Answer], policy: str, port: int = 0) -> None:
+    def __init__(self, answers: Mapping[str, Answer], port: int = 0) -> None:
         """Listen on `port`, or on one that the system chooses; serve from `start` on.
-
-        `policy` is the Content-Security-Policy of every answer.
 
         Raises:
             SmidgenError: the port is taken, or not a port.
         """
-        self.answers, self.policy = dict(answers), policy
+        self.answers = dict(answers)
         try:
             super().__init__((HOST, port), _Handler)
         except (OSError, OverflowError) as error:
@@ -85,10 +95,14 @@ class _Handler(BaseHTTPRequestHandler):
         if (refusal := self._refusal()) is not None:
             self.send_error(refusal)
             return
-        media_type, make = self.server.answers[self.path]
-        content = make()
+        answer = self.server.answers[self.path]
+        try:
+            content = answer.make()
+        except FileNotFoundError:
+            self.send_error(HTTPStatus.NOT_FOUND)
+            return
         self.send_response(HTTPStatus.OK)
-        self.send_header("Content-Type", media_type)
+        self.send_header("Content-Type", answer.media_type)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         if self.command == "GET":
@@ -106,7 +120,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def end_headers(self) -> None:
         """Add what a browser may do with the answer; errors pass here, too."""
-        for name, value in {**_HEADERS, "Content-Security-Policy": self.server.policy}.items():
+        answer = self.server.answers.get(self.path) if hasattr(self, "path") else None
+        policy = answer.policy if answer else _NO_CONTENT
+        for name, value in {**_HEADERS, "Content-Security-Policy": policy}.items():
             self.send_header(name, value)
         super().end_headers()
 

@@ -1,0 +1,113 @@
+"""What the live page shows of a run, as JSON; and the answers that every live page needs."""
+
+import base64
+import json
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib import resources
+from typing import Any
+
+from smidgen._storage.digests import running_sha256
+from smidgen._storage.serialization import to_plain
+from smidgen.record import Epoch, RunRecord
+from smidgen.report.live.server import Answer
+
+
+@dataclass(kw_only=True, slots=True)
+class RunState:
+    """One run, as far as it has come."""
+
+    name: str = ""
+    """Of the experiment, and what tells its runs apart."""
+    key: str = ""
+    """Tells the runs of one page apart."""
+    status: str = "waiting"
+    """waiting, training, finished, stopped or damaged."""
+    target: float | None = None
+    num_epochs: int | None = None
+    epochs: list[dict[str, Any]] = field(default_factory=list)
+    """The completed ones, as metrics.jsonl has them, with their duration in `seconds` if known."""
+    steps: list[tuple[float, float, float]] = field(default_factory=list)
+    """Epochs done, running training loss and running training accuracy, a few times a second."""
+    progress: dict[str, Any] | None = None
+    seconds_left: float | None = None
+    """Estimate for the rest of the training."""
+    num_params: int | None = None
+    accuracy: float | None = None
+    """On the test images."""
+    passed: bool | None = None
+    """Whether the run is inside its budget; None without limits or record."""
+    result: str = ""
+    """The verdict, or why there is none."""
+    report: str = ""
+    """The path of the report on this machine."""
+    report_url: str = ""
+    """The report's address on this server, if it is served."""
+
+    def add_step(self, step: tuple[float, float, float]) -> None:
+        """Add to the steps; of many, every second one is dropped."""
+        self.steps.append(step)
+        if len(self.steps) > _MOST_STEPS:
+            del self.steps[1::2]
+
+    def finish(self, record: RunRecord) -> None:
+        """Set what is known once there is a record."""
+        self.status = "finished"
+        self.num_params = record.profile.num_params
+        self.accuracy = record.test.score.accuracy
+        self.passed = record.verdict.passed if record.verdict.limits else None
+        self.result = str(record.verdict)
+        self.seconds_left = None
+
+
+_MOST_STEPS = 600
+
+
+def epoch_state(epoch: Epoch, seconds: float | None) -> dict[str, Any]:
+    """An epoch as the page shows it."""
+    return {**to_plain(epoch), "seconds": seconds}
+
+
+def as_json(runs: Sequence[RunState], *, ended: bool, title: str = "", note: str = "") -> bytes:
+    """The content of state.json; numbers that JSON lacks, such as infinity, become null."""
+    state = {
+        "title": title,
+        "note": note,
+        "ended": ended,
+        "runs": [_finite(asdict(run)) for run in runs],
+    }
+    return json.dumps(state, allow_nan=False).encode()
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def page_answers(snapshot: Callable[[], bytes]) -> dict[str, Answer]:
+    """The page itself and state.json, which `snapshot` makes."""
+    page = resources.files("smidgen.report.live").joinpath("page.html").read_bytes()
+    policy = _content_security_policy(page)
+    return {
+        "/": Answer("text/html; charset=utf-8", lambda: page, policy),
+        "/state.json": Answer("application/json", snapshot),
+    }
+
+
+def _content_security_policy(page: bytes) -> str:
+    """Allow the page's own script and style only, and requests to this server only."""
+
+    def digest(element: bytes) -> str:
+        (content,) = re.findall(rb"<%b>(.*?)</%b>" % (element, element), page, re.DOTALL)
+        return base64.b64encode(running_sha256(content).digest()).decode()
+
+    return (
+        "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+        f"script-src 'sha256-{digest(b'script')}'; style-src 'sha256-{digest(b'style')}'; "
+        "connect-src 'self'; img-src data:"
+    )
