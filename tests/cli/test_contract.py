@@ -14,7 +14,7 @@ from smidgen.cli.flags import SHORT_FLAGS
 
 COMMANDS = [
     *("quickstart", "summary", "train", "check", "report", "predict"),
-    *("bench", "readme", "audit", "init", "data", "list"),
+    *("bench", "readme", "audit", "init", "data", "list", "live"),
 ]
 
 TRAIN_FLAGS = """

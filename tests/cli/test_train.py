@@ -32,7 +32,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     def look(page: LivePage) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", page._server.server_port, timeout=5)
         connection.request("GET", "/state.json")
-        states.append(json.loads(connection.getresponse().read()))
+        states.append(json.loads(connection.getresponse().read())["runs"][0])
         connection.close()
 
     def end_epoch_and_look(page: LivePage, *arguments: Any) -> None:
@@ -41,8 +41,8 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
     def close_without_waiting(page: LivePage) -> None:
         page._last_request = float("-inf")
-        states.append({"result": page._state["result"]})
         close(page)
+        states.append({"result": page._run.result})
 
     monkeypatch.setattr(LivePage, "on_epoch_end", end_epoch_and_look)
     monkeypatch.setattr(LivePage, "close", close_without_waiting)

@@ -62,8 +62,8 @@ def add(commands: Any) -> None:
 
 def _report(given: argparse.Namespace) -> int:
     from smidgen.cli.console import open_page
+    from smidgen.record import find_run_folders
     from smidgen.report import read_run, write_comparison, write_report
-    from smidgen.report.run_folder import find_run_folders
 
     # a folder without a run in it is left to `read_run`, which says what it lacks
     found = [run for folder in given.runs for run in [*find_run_folders(folder)] or [folder]]
@@ -96,7 +96,6 @@ def _live(given: argparse.Namespace) -> int:
             time.sleep(3600)
     finally:
         page.close()
-    return 0
 
 
 def _readme(given: argparse.Namespace) -> int:

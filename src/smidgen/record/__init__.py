@@ -9,6 +9,7 @@ from smidgen.record.files import RECORD as RECORD
 from smidgen.record.files import SCHEMA as SCHEMA
 from smidgen.record.files import TIMES as TIMES
 from smidgen.record.files import WEIGHTS as WEIGHTS
+from smidgen.record.files import find_run_folders as find_run_folders
 from smidgen.record.files import format_epoch as format_epoch
 from smidgen.record.files import format_record as format_record
 from smidgen.record.files import format_times as format_times

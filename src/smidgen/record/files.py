@@ -3,6 +3,7 @@
 import json
 import math
 import os
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -40,6 +41,14 @@ def format_times(times: Times) -> str:
 def format_epoch(epoch: Epoch) -> str:
     """One line of JSON, newline included."""
     return json.dumps(to_plain(epoch), allow_nan=False) + "\n"
+
+
+def find_run_folders(folder: Path) -> Iterator[Path]:
+    """The folders of runs, finished or not: `folder` itself and any below it that is not hidden."""
+    for place, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if name[0] != ".")
+        if EXPERIMENT in files and (RECORD in files or METRICS in files):
+            yield Path(place)
 
 
 def require_files(folder: Path) -> None:

@@ -1,8 +1,7 @@
 """Everything that the folder of a run holds, of a finished run or not."""
 
 import json
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -90,14 +89,6 @@ class RunFolder:
         elif self.diagnostics and "maps" not in self.diagnostics:
             sentences.append("The folder has no feature maps.")
         return tuple(sentences)
-
-
-def find_run_folders(folder: Path) -> Iterator[Path]:
-    """The folders of runs, finished or not: `folder` itself and any below it that is not hidden."""
-    for place, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if name[0] != ".")
-        if EXPERIMENT in files and (RECORD in files or METRICS in files):
-            yield Path(place)
 
 
 def read_run(folder: Path) -> RunFolder:

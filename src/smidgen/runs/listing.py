@@ -1,14 +1,13 @@
 """The runs in a folder, as a table. Needs no torch."""
 
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from smidgen.config import read_experiment
 from smidgen.errors import ConfigError, SmidgenError, did_you_mean
-from smidgen.record import EXPERIMENT, METRICS, RECORD, read_record, read_times
+from smidgen.record import EXPERIMENT, METRICS, RECORD, find_run_folders, read_record, read_times
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,7 +54,7 @@ def list_runs(
     folder = Path(folder)
     if not folder.is_dir():
         raise ConfigError(f"there is no folder {folder}; name the one that holds the runs.")
-    runs = [_listed(found) for found in _run_folders(folder)]
+    runs = [_listed(found) for found in find_run_folders(folder)]
     chosen = [run for run in runs if experiment in (None, run.experiment)]
     if runs and not chosen:
         assert experiment is not None
@@ -65,13 +64,6 @@ def list_runs(
             + did_you_mean(experiment, names)
         )
     return sorted(chosen, key=lambda run: run.started, reverse=True)
-
-
-def _run_folders(folder: Path) -> Iterator[Path]:
-    for place, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if name[0] != ".")
-        if EXPERIMENT in files and (RECORD in files or METRICS in files):
-            yield Path(place)
 
 
 def _listed(folder: Path) -> ListedRun:

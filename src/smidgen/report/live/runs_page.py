@@ -8,10 +8,19 @@ from pathlib import Path
 
 from smidgen.config import read_experiment
 from smidgen.errors import SmidgenError
-from smidgen.record import EXPERIMENT, METRICS, PAGE, RECORD, TIMES, read_record, read_times
+from smidgen.record import (
+    EXPERIMENT,
+    METRICS,
+    PAGE,
+    RECORD,
+    TIMES,
+    find_run_folders,
+    read_record,
+    read_times,
+)
 from smidgen.report.live.server import Answer, LoopbackServer
 from smidgen.report.live.state import RunState, as_json, epoch_state, page_answers
-from smidgen.report.run_folder import find_run_folders, read_epochs
+from smidgen.report.run_folder import read_epochs
 
 _MOST_RUNS = 50
 # A report may come from anywhere: it runs its script, if any, without this server's name.
