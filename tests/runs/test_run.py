@@ -3,6 +3,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -821,10 +822,7 @@ def test_quickstart_resumes_by_itself(
     assert main(words) == 0
     out = capsys.readouterr().out
     assert "note: resuming in epoch 2, after batch 2\n" in out
-    assert [line.split()[0] for line in out.splitlines() if line.startswith("   ")] == [
-        "1/2",
-        "2/2",
-    ]
+    assert re.findall(r"^ +(\d+/2) ", out, re.MULTILINE) == ["1/2", "2/2"]
     assert contents(folder) == expected
     assert main([*words, "--quiet"]) == 0
     assert contents(tmp_path / "tiny" / "seed-0-2") == expected
