@@ -95,7 +95,11 @@ def test_one_name_with_two_budgets_is_two_rows(put: Put, tmp_path: Path) -> None
     put("same", 1, max_params=10)
     path = readme(tmp_path, "results first runs/same/seed-1")
     update(path)
-    assert path.read_text("utf-8").count("\n| same ") == 2
+    rows = [line for line in path.read_text("utf-8").split("\n") if line.startswith("| same")]
+    assert [row.split("|")[1].strip() for row in rows] == [
+        "same, budget.max_params 1000",
+        "same, budget.max_params 10",
+    ]
 
 
 def test_verdict_and_layers_of_one_run(put: Put, tmp_path: Path, record: RunRecord) -> None:

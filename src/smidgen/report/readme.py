@@ -23,6 +23,7 @@ from smidgen.errors import ConfigError, RecordError
 from smidgen.formatting import capitalized, markdown_table, percent, seconds
 from smidgen.record import RECORD, RunRecord, Times, read_record, read_times
 from smidgen.record.profile import layer_table, totals
+from smidgen.report.grouping import distinct_names, group_key
 from smidgen.report.observations import result_sentence
 
 _MARK = re.compile(r" {0,3}<!--\s*smidgen\s+(?P<words>.*?)\s*-->")
@@ -158,7 +159,12 @@ def _results(runs: Sequence[_Run]) -> str:
     several = any(len(group) > 1 for group in groups)
     spread = ("seeds", "lowest", "highest") if several else ()
     header = ("experiment", "parameters", "epochs", "test accuracy", *spread, "training", "verdict")
-    table = markdown_table(header, [_result_cells(group, several) for group in groups])
+    names = distinct_names(
+        [group[0].record.experiment for group in groups],
+        [group[0].record.profile.num_params for group in groups],
+    )
+    cells = [_result_cells(*named, several) for named in zip(names, groups, strict=True)]
+    table = markdown_table(header, cells)
     if not several:
         return table
     return (
@@ -167,7 +173,7 @@ def _results(runs: Sequence[_Run]) -> str:
     )
 
 
-def _result_cells(runs: Sequence[_Run], several: bool) -> tuple[str, ...]:
+def _result_cells(name: str, runs: Sequence[_Run], several: bool) -> tuple[str, ...]:
     records = [run.record for run in runs]
     times = [run.times.train_seconds for run in runs if run.times]
     accuracies = [record.test.score.accuracy for record in records]
@@ -176,7 +182,7 @@ def _result_cells(runs: Sequence[_Run], several: bool) -> tuple[str, ...]:
     passed = sum(record.verdict.passed for record in records)
     verdict = records[0].verdict.status
     return (
-        records[0].experiment.name,
+        name,
         f"{records[0].profile.num_params:,}",
         str(len(records[0].epochs)),
         f"{100 * fmean(accuracies):.2f}{deviation} %",
@@ -191,8 +197,7 @@ def _group_by_experiment(runs: Sequence[_Run]) -> list[list[_Run]]:
     groups: dict[tuple[str, int], dict[int, _Run]] = {}
     for run in runs:
         record = run.record
-        key = (record.experiment.without_texts().to_toml(), record.profile.num_params)
-        group = groups.setdefault(key, {})
+        group = groups.setdefault(group_key(record.experiment, record), {})
         if (other := group.get(record.seed)) is not None:
             raise ConfigError(
                 f"{other.folder} and {run.folder} are one experiment with one seed, {record.seed}, "

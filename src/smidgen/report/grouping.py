@@ -1,0 +1,67 @@
+"""Runs of one experiment together, and names that tell experiments apart."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from smidgen._storage.serialization import to_plain
+from smidgen.config import Experiment
+from smidgen.record import RunRecord
+
+_COMPARED = ("budget", "model", "data", "train")
+_MOST_FIELDS = 3  # in a name, unless it takes more to tell experiments apart
+
+
+def group_key(experiment: Experiment, record: RunRecord | None) -> tuple[str, int]:
+    """Equal for runs of one experiment and network; the experiment's texts make no difference."""
+    params = record.profile.num_params if record else 0
+    return experiment.without_texts().to_toml(), params
+
+
+def fields_of(experiment: Experiment) -> dict[str, Any]:
+    """The fields of budget, model, data and training by dotted name, those that are not None."""
+    return dict(_flat({name: to_plain(getattr(experiment, name)) for name in _COMPARED}))
+
+
+def distinct_names(experiments: Sequence[Experiment], num_params: Sequence[int]) -> list[str]:
+    """The experiments' names; those that share one also have the fields in which they differ.
+
+    >>> from smidgen.config import Data, Model, Train
+    >>> def experiment(epochs):
+    ...     return Experiment(name="a", model=Model(chain="8 G"), data=Data(name="mnist"),
+    ...                       train=Train(epochs=epochs))
+    >>> distinct_names([experiment(5), experiment(9)], [90, 90])
+    ['a, train.epochs 5', 'a, train.epochs 9']
+    """
+    names = [experiment.name for experiment in experiments]
+    for name in {name for name in names if names.count(name) > 1}:
+        same = [number for number, other in enumerate(names) if other == name]
+        found = [fields_of(experiments[n]) | {"parameters": f"{num_params[n]:,}"} for n in same]
+        for number, text in zip(same, _differences(found), strict=True):
+            names[number] = f"{name}, {text}" if text else name
+    return names
+
+
+def _differences(tables: Sequence[Mapping[str, Any]]) -> list[str]:
+    """For each table, the first fields that differ between them, as many as tell them apart."""
+    keys = [
+        key
+        for key in dict.fromkeys(key for table in tables for key in table)
+        if any(table.get(key) != tables[0].get(key) for table in tables)
+    ]
+    texts = [""] * len(tables)
+    for count in range(min(_MOST_FIELDS, len(keys)), len(keys) + 1):
+        shown = keys[:count]
+        texts = [
+            ", ".join(f"{key} {table.get(key, 'none')}" for key in shown) for table in tables
+        ]
+        if len(set(texts)) == len(texts):
+            break
+    return texts
+
+
+def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
