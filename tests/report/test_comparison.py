@@ -3,6 +3,7 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +12,15 @@ from smidgen.budget import Budget, Verdict
 from smidgen.config import Experiment
 from smidgen.record import Score
 from smidgen.report import read_run, write_comparison
-from smidgen.report.comparison import _accuracy, changes, comparison_rows, pareto_front
+from smidgen.report.comparison import (
+    _accuracy,
+    changes,
+    common_split,
+    comparison_rows,
+    group_rows,
+    group_runs,
+    pareto_front,
+)
 from smidgen.report.run_folder import RunFolder
 from smidgen.report.style import line_style
 
@@ -41,15 +50,66 @@ def test_changes_are_listed_by_field(tiny: Experiment) -> None:
 
 def test_each_run_has_a_row(run: RunFolder, tiny: Experiment) -> None:
     unfinished = dataclasses.replace(run, record=None, experiment=with_epochs(tiny, 9))
-    first, second, third = comparison_rows([run, run, unfinished])
+    first, second = comparison_rows([run, unfinished])
     assert run.record is not None
-    assert first[1] == f"{run.record.profile.num_params:,}"
-    assert first[-2:] == ("pass", "")
-    assert second[-1] == "nothing"
-    other = dataclasses.replace(run, record=dataclasses.replace(run.record, seed=4))
-    assert comparison_rows([run, other])[1][-1] == "the seed"
-    assert third[1] == third[3] == "-"
-    assert third[-2:] == ("not finished", "train.epochs 2 → 9")
+    assert first[1:4] == ("3", "digits", f"{run.record.profile.num_params:,}")
+    assert first[-1] == "pass"
+    assert second[1:4] == ("-", "digits", "-")
+    assert second[-1] == "not finished"
+
+
+def with_result(run: RunFolder, seed: int, accuracy: float) -> RunFolder:
+    assert run.record is not None
+    score = dataclasses.replace(run.record.test.score, accuracy=accuracy)
+    test = dataclasses.replace(run.record.test, score=score)
+    return dataclasses.replace(run, record=dataclasses.replace(run.record, seed=seed, test=test))
+
+
+def test_runs_of_one_experiment_are_one_row(run: RunFolder, tiny: Experiment) -> None:
+    seeds = [with_result(run, seed, accuracy) for seed, accuracy in enumerate((0.80, 0.84, 0.88))]
+    longer = dataclasses.replace(run, experiment=with_epochs(tiny, 5))
+    unfinished = dataclasses.replace(run, record=None)
+    groups = group_runs([seeds[0], longer, *seeds[1:], unfinished])
+    first, second = group_rows(groups)
+    assert first[:2] == ("tiny, train.epochs 2", "4")
+    assert first[4:7] == ("84.00 ± 4.00 %", "80.00 %", "88.00 %")
+    assert first[-1] == "3 of 4 pass"  # one is not finished
+    assert second[:2] == ("tiny, train.epochs 5", "1")
+    assert "±" not in second[4]
+    renamed = dataclasses.replace(longer, experiment=dataclasses.replace(tiny, name="other"))
+    assert [group.name for group in group_runs([run, renamed])] == ["tiny", "other"]
+
+
+def test_curves_of_one_kind_are_compared(run: RunFolder, tmp_path: Path) -> None:
+    assert run.epochs[0].validation is not None
+    assert common_split([run, run]) == "validation"
+    epochs = tuple(dataclasses.replace(e, validation=None) for e in run.epochs)
+    unvalidated = dataclasses.replace(run, epochs=epochs)
+    assert common_split([run, unvalidated]) == "training"
+    other = dataclasses.replace(
+        unvalidated, experiment=dataclasses.replace(run.experiment, name="other")
+    )
+    lines = _accuracy(group_runs([run, other])).axes[0].lines
+    drawn = {str(line.get_label()): np.asarray(line.get_ydata()).tolist() for line in lines}
+    assert drawn["tiny"] == drawn["other"] == [100 * e.train.accuracy for e in run.epochs]
+    (faint,) = (line for line in lines if line.get_alpha() == 0.5)
+    assert faint.get_linestyle() == "--"
+    validation = [100 * e.validation.accuracy for e in run.epochs if e.validation]
+    assert np.asarray(faint.get_ydata()).tolist() == validation
+    page = write_comparison([run, other], tmp_path).read_text()
+    assert "Training accuracy by epoch" in page
+    assert "faint and dashed, validation accuracy of the runs that have it" in page
+
+
+def test_runs_link_to_their_pages(run: RunFolder, tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "seed 0"
+    folder.mkdir(parents=True)
+    (folder / "report.html").write_text("page")
+    without = dataclasses.replace(run, folder=tmp_path / "runs" / "none")
+    page = write_comparison([dataclasses.replace(run, folder=folder), without], tmp_path / "out")
+    assert re.findall(r'<a href="(.*?)">(.*?)</a>', page.read_text()) == [
+        ("../runs/seed%200/report.html", "tiny, seed 0")
+    ]
 
 
 @given(st.lists(st.tuples(st.integers(1, 50), st.floats(0, 1)), min_size=1, max_size=12))
@@ -73,7 +133,12 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         for name, value in attrs:
-            if name in ("src", "href", "xlink:href") and value and not value.startswith("#"):
+            if (
+                tag != "a"
+                and name in ("src", "href", "xlink:href")
+                and value
+                and not value.startswith("#")
+            ):
                 self.loads.append(value)
             if tag == "svg" and name == "aria-label" and value:
                 self.labels.append(value)
@@ -112,18 +177,22 @@ def test_no_two_of_many_curves_look_alike() -> None:
 def test_the_accuracy_axis_shows_where_every_run_ends(run: RunFolder) -> None:
     guessing = Score(loss=2.3, accuracy=0.1)
     epochs = tuple(dataclasses.replace(e, train=guessing, validation=guessing) for e in run.epochs)
-    axes = _accuracy([run, dataclasses.replace(run, epochs=epochs)]).axes[0]
+    other = dataclasses.replace(run.experiment, name="other")
+    guess = dataclasses.replace(run, epochs=epochs, experiment=other)
+    axes = _accuracy(group_runs([run, guess])).axes[0]
     assert axes.get_ylim()[0] < 10
 
 
-def test_many_runs_are_named_by_numbers_and_their_target_once(
+def test_many_experiments_are_named_by_numbers_and_their_target_once(
     run: RunFolder, tmp_path: Path
 ) -> None:
-    text = write_comparison([run] * 20, tmp_path).read_text()
-    assert "20. tiny, seed-3" in text
+    named = [dataclasses.replace(run.experiment, name=f"net {number}") for number in range(20)]
+    runs = [dataclasses.replace(run, experiment=experiment) for experiment in named]
+    text = write_comparison([*runs, runs[0]], tmp_path).read_text()
+    assert "21 runs of 20 experiments" in text
+    assert "20. net 19" in text
     assert text.count(run.experiment.target) == 1
-    assert text.count("<h2>") == 1  # no analysis was written, and nothing is missing
-    figure = _accuracy([run] * 20)
+    figure = _accuracy(group_runs(runs))
     figure.draw_without_rendering()  # lays it out
     (axes,) = figure.axes
     assert axes.get_legend_handles_labels()[1][:20] == [str(n) for n in range(1, 21)]
@@ -135,4 +204,4 @@ def test_a_run_without_limits_passes_nothing(run: RunFolder) -> None:
     free = dataclasses.replace(run.record, verdict=Verdict(limits=()))
     experiment = dataclasses.replace(run.experiment, budget=Budget())
     unlimited = dataclasses.replace(run, record=free, experiment=experiment)
-    assert comparison_rows([unlimited])[0][-2] == "no limits to judge"
+    assert comparison_rows([unlimited])[0][-1] == "no limits to judge"

@@ -5,16 +5,14 @@ from typing import Any
 
 from smidgen._storage.serialization import to_plain
 from smidgen.config import Experiment
-from smidgen.record import RunRecord
 
 _COMPARED = ("budget", "model", "data", "train")
 _MOST_FIELDS = 3  # in a name, unless it takes more to tell experiments apart
 
 
-def group_key(experiment: Experiment, record: RunRecord | None) -> tuple[str, int]:
+def group_key(experiment: Experiment, num_params: int | None) -> tuple[str, int | None]:
     """Equal for runs of one experiment and network; the experiment's texts make no difference."""
-    params = record.profile.num_params if record else 0
-    return experiment.without_texts().to_toml(), params
+    return experiment.without_texts().to_toml(), num_params
 
 
 def fields_of(experiment: Experiment) -> dict[str, Any]:
@@ -22,7 +20,9 @@ def fields_of(experiment: Experiment) -> dict[str, Any]:
     return dict(_flat({name: to_plain(getattr(experiment, name)) for name in _COMPARED}))
 
 
-def distinct_names(experiments: Sequence[Experiment], num_params: Sequence[int]) -> list[str]:
+def distinct_names(
+    experiments: Sequence[Experiment], num_params: Sequence[int | None]
+) -> list[str]:
     """The experiments' names; those that share one also have the fields in which they differ.
 
     >>> from smidgen.config import Data, Model, Train
@@ -35,7 +35,11 @@ def distinct_names(experiments: Sequence[Experiment], num_params: Sequence[int])
     names = [experiment.name for experiment in experiments]
     for name in {name for name in names if names.count(name) > 1}:
         same = [number for number, other in enumerate(names) if other == name]
-        found = [fields_of(experiments[n]) | {"parameters": f"{num_params[n]:,}"} for n in same]
+        found = [
+            fields_of(experiments[n])
+            | ({"parameters": f"{num_params[n]:,}"} if num_params[n] is not None else {})
+            for n in same
+        ]
         for number, text in zip(same, _differences(found), strict=True):
             names[number] = f"{name}, {text}" if text else name
     return names
@@ -51,9 +55,7 @@ def _differences(tables: Sequence[Mapping[str, Any]]) -> list[str]:
     texts = [""] * len(tables)
     for count in range(min(_MOST_FIELDS, len(keys)), len(keys) + 1):
         shown = keys[:count]
-        texts = [
-            ", ".join(f"{key} {table.get(key, 'none')}" for key in shown) for table in tables
-        ]
+        texts = [", ".join(f"{key} {table.get(key, 'none')}" for key in shown) for table in tables]
         if len(set(texts)) == len(texts):
             break
     return texts

@@ -194,10 +194,10 @@ def _result_cells(name: str, runs: Sequence[_Run], several: bool) -> tuple[str, 
 
 def _group_by_experiment(runs: Sequence[_Run]) -> list[list[_Run]]:
     """The runs of one experiment and network together; its texts make no difference."""
-    groups: dict[tuple[str, int], dict[int, _Run]] = {}
+    groups: dict[tuple[str, int | None], dict[int, _Run]] = {}
     for run in runs:
         record = run.record
-        group = groups.setdefault(group_key(record.experiment, record), {})
+        group = groups.setdefault(group_key(record.experiment, record.profile.num_params), {})
         if (other := group.get(record.seed)) is not None:
             raise ConfigError(
                 f"{other.folder} and {run.folder} are one experiment with one seed, {record.seed}, "
