@@ -1,4 +1,5 @@
 import dataclasses
+import html
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -99,6 +100,21 @@ def test_curves_of_one_kind_are_compared(run: RunFolder, tmp_path: Path) -> None
     page = write_comparison([run, other], tmp_path).read_text()
     assert "Training accuracy by epoch" in page
     assert "faint and dashed, validation accuracy of the runs that have it" in page
+
+
+def test_pointing_at_a_curve_shows_its_values(run: RunFolder, tmp_path: Path) -> None:
+    experiment = dataclasses.replace(run.experiment, name="a & $b$")
+    page = write_comparison([run, dataclasses.replace(run, experiment=experiment)], tmp_path)
+    titles = [
+        html.unescape(title) for title in re.findall("<title>(.*?)</title>", page.read_text())
+    ]
+    accuracy = 100 * run.epochs[-1].validation.accuracy  # type: ignore[union-attr]
+    for name in ("tiny", experiment.name):
+        assert any(
+            title.startswith(f"{name}: ") and title.endswith(f"epoch 2: {accuracy:.4g}")
+            for title in titles
+        )
+    assert any(" parameters, " in title for title in titles)
 
 
 def test_runs_link_to_their_pages(run: RunFolder, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from smidgen.report.observations import first_epoch_at
 from smidgen.report.page import Plot, write_page
 from smidgen.report.plots import add_legend, curves
 from smidgen.report.run_folder import RunFolder, read_run
-from smidgen.report.style import INK, NARROW, line_style, new_figure
+from smidgen.report.style import INK, NARROW, add_title, line_style, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -308,6 +308,10 @@ def _mean_curves(
     figure = curves(
         named, title=title, ylabel=ylabel, target=target, columns=columns, height=height
     )
+    shown = [(group, line) for group, line in zip(groups, drawn, strict=True) if line]
+    for artist, (group, line) in zip(figure.axes[0].lines, shown, strict=False):
+        values = "; ".join(f"epoch {epoch}: {value:.4g}" for epoch, value in line)
+        add_title(artist, f"{group.name}: {values}")
     for number, points in enumerate(means):
         band = [(x, mean - sd, mean + sd) for x, mean, sd in points if sd]
         if band:
@@ -338,11 +342,14 @@ def _pareto(groups: Sequence[Group]) -> "Figure":
     with new_figure(NARROW, _height(groups)) as figure:
         axes = figure.subplots()
         for number, (label, group) in enumerate(zip(_labels(groups), groups, strict=True)):
-            for record in filter(None, (run.record for run in group.runs)):
+            for run in group.runs:
+                if (record := run.record) is None:
+                    continue
                 point = (record.profile.num_params, record.test.score.accuracy)
                 look: Any = line_style(number) | {"linestyle": "none"}
                 look["fillstyle"] = "full" if record.verdict.passed else "none"
-                axes.plot(point[0], 100 * point[1], label=label, **look)
+                (marker,) = axes.plot(point[0], 100 * point[1], label=label, **look)
+                add_title(marker, f"{run.title}: {point[0]:,} parameters, {percent(point[1])}")
                 points.append(point)
                 label = ""  # one entry in the legend for each experiment
         front = [points[i] for i in pareto_front(points)]

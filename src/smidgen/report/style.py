@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.figure import Figure
 
 # Okabe and Ito's palette, safe for people with color vision deficiency, without black and yellow.
@@ -73,6 +74,11 @@ def short_names(names: Sequence[str]) -> list[str]:
     return [name.replace("$", r"\$") for name in short]
 
 
+def add_title(artist: "Artist", title: str) -> None:
+    """Show `title` when the pointer is on the artist in an SVG."""
+    artist.set_gid(f"title:{title}")
+
+
 def as_svg(figure: "Figure", alt: str) -> str:
     """The figure as an SVG element in the page's text color; `alt` describes it in words."""
     import matplotlib
@@ -85,6 +91,7 @@ def as_svg(figure: "Figure", alt: str) -> str:
     # matplotlib's identifiers are unique within a figure only, and a page has many.
     salt = format(zlib.crc32(alt.encode()), "08x")
     text = re.sub(r'(id="|url\(#|href="#)', lambda match: f"{match[0]}{salt}-", text)
+    text = re.sub(r'<g id="\w+-title:(.*?)">', r"<g><title>\1</title>", text)
     # A phone scrolls a large figure; scaled down, its text would be too small.
     min_width = f' style="min-width: {72 * figure.get_figwidth():.0f}px"' if is_wide(figure) else ""
     start = f'<svg role="img" aria-label="{html.escape(alt)}"{min_width} '
