@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from smidgen.record import read_record as read_record
     from smidgen.runs.check import CheckResult as CheckResult
     from smidgen.runs.check import check as check
+    from smidgen.runs.evaluate_weights import evaluate_weights as evaluate_weights
     from smidgen.runs.load import TrainedNetwork as TrainedNetwork
     from smidgen.runs.load import load_network as load_network
     from smidgen.runs.options import RunOptions as RunOptions
@@ -65,6 +66,7 @@ _EXPORTS = {
     "smidgen.profiling": ("profile",),
     "smidgen.record": ("Profile", "RunRecord", "read_record"),
     "smidgen.runs.check": ("CheckResult", "check"),
+    "smidgen.runs.evaluate_weights": ("evaluate_weights",),
     "smidgen.runs.load": ("TrainedNetwork", "load_network"),
     "smidgen.runs.options": ("RunOptions",),
     "smidgen.runs.predict": ("Prediction", "predict"),

@@ -59,6 +59,17 @@ class Interrupted(KeyboardInterrupt):
         self.signal, self.folder = signal, folder
 
 
+def install_extra(name: str) -> str:
+    """How to install an extra: from the repository, since smidgen is not on the package index.
+
+    >>> install_extra("track")
+    "pip install '.[track]' in smidgen's checkout, or pip install 'smidgen[track] @ git+URL'"
+    """
+    return (
+        f"pip install '.[{name}]' in smidgen's checkout, or pip install 'smidgen[{name}] @ git+URL'"
+    )
+
+
 def require(condition: bool, message: str) -> None:
     """Raise a ConfigError with `message` unless `condition` is true."""
     if not condition:

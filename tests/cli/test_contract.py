@@ -14,7 +14,7 @@ from smidgen.cli.flags import SHORT_FLAGS
 
 COMMANDS = [
     *("quickstart", "summary", "train", "check", "report", "predict"),
-    *("bench", "readme", "audit", "init", "data", "list", "live"),
+    *("bench", "readme", "audit", "init", "data", "list", "evaluate", "live"),
 ]
 
 TRAIN_FLAGS = """

@@ -79,7 +79,7 @@ def test_a_missing_package_costs_one_line_and_no_training(
     assert main([*command, "--track", "trackio"]) == 2
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
-    assert "pip install 'smidgen[track]'" in err
+    assert "pip install '.[track]' in smidgen's checkout, or pip" in err
     assert not (tmp_path / "runs").exists()
 
 

@@ -84,6 +84,7 @@ def _parser() -> Parser:
     train.add(commands)
     bench.add(commands)
     evaluate.add_check(commands)
+    evaluate.add_evaluate(commands)
     list_command.add(commands)
     report.add(commands)
     project.add(commands)

@@ -16,6 +16,7 @@ from smidgen.cli.arguments import (
 )
 from smidgen.cli.flags import add_experiment_flags
 from smidgen.errors import ConfigError
+from smidgen.runs.options import RunOptions
 
 
 def add_summary(commands: Any) -> None:
@@ -69,6 +70,61 @@ def add_predict(commands: Any) -> None:
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--json", action="store_true", help="print JSON")
     output.add_argument("--csv", action="store_true", help="print CSV, a column for each class")
+
+
+def add_evaluate(commands: Any) -> None:
+    """Register `evaluate`."""
+    parser = commands.add_parser(
+        "evaluate",
+        help="judge networks that were trained elsewhere",
+        description="Judge a network that was trained elsewhere by its weights, and write a run's "
+        "folder with the report. Or judge folders of submissions, each in its own process, by one "
+        "file of limits. Either runs the networks' code.",
+    )
+    parser.set_defaults(command=_evaluate)
+    parser.add_argument(
+        "targets",
+        nargs="+",
+        metavar="NETWORK|FOLDER",
+        help="with --weights: FILE.py:NAME, PACKAGE.MODULE:NAME, a chain or an experiment; "
+        "with --limits: folders that hold a model file and its weights",
+    )
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        metavar="FILE",
+        help="a state dict: .safetensors, or as torch.save writes it",
+    )
+    for name in ("mean", "std"):
+        parser.add_argument(
+            f"--{name}",
+            type=float,
+            nargs="+",
+            metavar="VALUE",
+            help="how training normalized pixels in [0, 1], by channel (default: the data set's)",
+        )
+    parser.add_argument(
+        "--limits",
+        type=Path,
+        metavar="FILE",
+        help="judge folders of submissions by the [budget], [data] and [model] in this TOML file",
+    )
+    parser.add_argument(
+        "--timeout", type=float, default=300.0, metavar="SECONDS", help="for each submission"
+    )
+    parser.add_argument(
+        "--memory",
+        type=float,
+        default=16.0,
+        metavar="GiB",
+        help="address space of each submission's process, on Linux and macOS",
+    )
+    output = parser.add_mutually_exclusive_group()
+    output.add_argument("--json", action="store_true", help="print JSON")
+    output.add_argument("--csv", action="store_true", help="with --limits: print CSV")
+    add_options(parser, "out", "data_dir", "skip_bad", "device", "threads")
+    add_experiment_flags(parser)
+    parser.usage = f"{parser.prog} [options] NETWORK --weights FILE | FOLDER... --limits FILE"
 
 
 def _shape(text: str) -> tuple[int, int, int]:
@@ -142,3 +198,94 @@ def _predict(given: argparse.Namespace) -> int:
             likely = ", ".join(f"{name} {percent(share)}" for name, share in prediction.classes[:3])
             print(f"{prediction.path}: {likely}")
     return 0
+
+
+def _evaluate(given: argparse.Namespace) -> int:
+    from smidgen.runs.evaluate_weights import evaluate_experiment
+
+    if (given.weights is None) == (given.limits is None):
+        raise ConfigError(
+            "evaluate needs either a network and --weights FILE, or folders of submissions and "
+            "--limits FILE."
+        )
+    if given.limits is not None:
+        return _evaluate_submissions(given)
+    if len(given.targets) > 1 or given.csv:
+        raise ConfigError("--weights takes one network, and no --csv.")
+    given.experiment = given.targets[0]
+    experiment = chosen_experiment(given)
+    stated = experiment.train.epochs if hasattr(given, "train.epochs") else None
+    names = ("out", "data_dir", "device", "threads")
+    options = RunOptions(skip_bad=given.skip_bad, **given_options(given, *names))
+    result = evaluate_experiment(
+        experiment, given.weights, mean=given.mean, std=given.std, epochs=stated, options=options
+    )
+    assert result.record is not None
+    assert result.folder is not None
+    if given.json:
+        plain = {
+            "num_params": result.record.profile.num_params,
+            "accuracy": result.record.test.score.accuracy,
+            "passed": result.verdict.passed,
+            "status": result.verdict.status,
+            "folder": str(result.folder),
+        }
+        print(json.dumps(plain))
+    else:
+        from smidgen.cli.console import print_result, terminal_width
+        from smidgen.record import PAGE
+
+        print(result.record.profile.text(terminal_width()), end="\n\n")
+        for warning in result.record.warnings:
+            print(f"warning: {warning}")
+        print_result(str(result))
+        print(f"report: {result.folder / PAGE}")
+    return 0 if result.verdict.passed else 1
+
+
+def _evaluate_submissions(given: argparse.Namespace) -> int:
+    """Judge each folder in its own process; 0 if all pass."""
+    from smidgen._storage.serialization import to_plain
+    from smidgen.cli.console import print_table
+    from smidgen.formatting import percent
+    from smidgen.runs.submissions import judge_submission, read_limits
+
+    limits = read_limits(given.limits)
+    shared = {name: getattr(given, name) for name in ("data_dir", "device", "threads")}
+    options = [f"--{k.replace('_', '-')}={v}" for k, v in shared.items() if v is not None]
+    options += ["--skip-bad"] if given.skip_bad else []
+    for name in ("mean", "std"):
+        if values := getattr(given, name):
+            options += [f"--{name}", *map(str, values)]
+    found = []
+    for target in given.targets:
+        print(f"smidgen: judging {target}", file=sys.stderr)
+        found.append(
+            judge_submission(
+                Path(target),
+                limits,
+                Path(given.out or "runs"),
+                timeout=given.timeout,
+                memory_gib=given.memory,
+                options=tuple(options),
+            )
+        )
+    header = ("name", "parameters", "accuracy", "result")
+    if given.json:
+        print(json.dumps(to_plain(tuple(found)), indent=1))
+    elif given.csv:
+        table = csv.writer(sys.stdout, lineterminator="\n")
+        table.writerow(header)
+        table.writerows((s.name, s.num_params, s.accuracy, s.result) for s in found)
+    else:
+        rows = [
+            (
+                s.name,
+                "-" if s.num_params is None else f"{s.num_params:,}",
+                "-" if s.accuracy is None else percent(s.accuracy),
+                s.result,
+            )
+            for s in found
+        ]
+        print_table(header, rows, "<>><", ())
+    return 0 if all(s.passed for s in found) else 1

@@ -203,9 +203,21 @@ class RunRecord:
     caveats: tuple[str, ...] = ()
     """One sentence for everything that keeps the run from being repeated exactly: a resumption on
     another build, device or number of threads, or a network or data passed in Python."""
+    trained_elsewhere: bool = False
+    """Whether smidgen only scored the weights: then there are no epochs, and experiment.train does
+    not say how they were trained."""
+    stated_epochs: int | None = None
+    """How many epochs the user says that the network was trained elsewhere."""
+
+    @property
+    def num_epochs(self) -> int | None:
+        """How many epochs the network was trained; None if that is not known."""
+        return self.stated_epochs if self.trained_elsewhere else len(self.epochs)
 
     def __post_init__(self) -> None:
-        if not self.epochs:
+        if self.trained_elsewhere and self.epochs:
+            raise ValueError("it has epochs, but says that the network was trained elsewhere.")
+        if not self.epochs and not self.trained_elsewhere:
             raise ValueError("it has no epochs.")
         if len(self.test.confusion) != len(self.data.classes):
             raise ValueError(

@@ -130,7 +130,7 @@ def comparison_rows(runs: Runs) -> list[tuple[str, ...]]:
                 str(record.seed) if record else "-",
                 record.data.name if record else data.name or data.path or "-",
                 f"{record.profile.num_params:,}" if record else "-",
-                str(len(run.epochs)),
+                "-" if record and not run.epochs else str(len(run.epochs)),
                 percent(record.test.score.accuracy) if record else "-",
                 str(first) if first else "-",
                 seconds(run.times.train_seconds) if run.times else "-",

@@ -11,19 +11,27 @@ def result_sentence(record: RunRecord, times: Times | None = None) -> str:
     """The run's result, with the confidence interval that one test set allows."""
     test = record.test
     low, high = wilson_interval(test.num_correct, test.num_images)
-    took = f" Training took {seconds(times.train_seconds)}." if times else ""
+    took = f" Training took {seconds(times.train_seconds)}." if times and record.epochs else ""
     looks = "once" if record.test_looks == 1 else f"{record.test_looks} times"
+    last = len(record.epochs)
+    when = "" if record.trained_elsewhere else f" after epoch {last}, the last one"
+    where = ", trained elsewhere" if record.trained_elsewhere else ""
     return (
-        f"{percent(test.score.accuracy)} of {test.num_images:,} test images after epoch "
-        f"{len(record.epochs)}, the last one ({percent(low)[:-2]} to {percent(high)} with 95 % "
-        f"confidence), with {record.profile.num_params:,} parameters; the test set was scored "
-        f"{looks}.{took}"
+        f"{percent(test.score.accuracy)} of {test.num_images:,} test images{when} "
+        f"({percent(low)[:-2]} to {percent(high)} with 95 % "
+        f"confidence), with {record.profile.num_params:,} parameters{where}; the test set "
+        f"was scored {looks}.{took}"
     )
 
 
 def data_sentence(record: RunRecord) -> str:
     """What the run was trained and validated on."""
     data = record.data
+    if record.trained_elsewhere:
+        return (
+            f"Scored on {counted(data.num_test, 'image')} of {data.origin}. The network was "
+            "trained elsewhere: what it was trained on, and how, is not known."
+        )
     validation = f"; validated on {data.num_validation:,} others" if data.num_validation else ""
     return f"Trained on {counted(data.num_train, 'image')} of {data.origin}{validation}."
 
@@ -42,13 +50,15 @@ def provenance(record: RunRecord, times: Times | None = None) -> str:
         took = seconds(times.total_seconds)
         sentences.append(f"Started {times.started}, took {took} in all{between}.")
     same = "The same build, device and number of threads give the same weights, byte for byte."
+    if record.trained_elsewhere:
+        same = "Trained elsewhere, so it cannot be trained again from this record."
     return " ".join([*sentences, *record.caveats, same])
 
 
 def observations(record: RunRecord) -> list[str]:
     """Sentences on overfitting, the accuracy target, the parameters and the confused classes."""
     return [
-        _observe_gap(record),
+        *([_observe_gap(record)] if record.epochs else []),
         *_observe_target(record),
         *_observe_parameters(record),
         _observe_confusion(record),

@@ -175,7 +175,7 @@ def _results(runs: Sequence[_Run]) -> str:
 
 def _result_cells(name: str, runs: Sequence[_Run], several: bool) -> tuple[str, ...]:
     records = [run.record for run in runs]
-    times = [run.times.train_seconds for run in runs if run.times]
+    times = [run.times.train_seconds for run in runs if run.times and run.record.epochs]
     accuracies = [record.test.score.accuracy for record in records]
     deviation = f" ± {100 * stdev(accuracies):.2f}" if len(runs) > 1 else ""
     spread = (str(len(runs)), percent(min(accuracies)), percent(max(accuracies)))
@@ -184,7 +184,7 @@ def _result_cells(name: str, runs: Sequence[_Run], several: bool) -> tuple[str, 
     return (
         name,
         f"{records[0].profile.num_params:,}",
-        str(len(records[0].epochs)),
+        "-" if records[0].num_epochs is None else str(records[0].num_epochs),
         f"{100 * fmean(accuracies):.2f}{deviation} %",
         *(spread if several else ()),
         seconds(fmean(times)) if len(times) == len(runs) else "-",

@@ -12,7 +12,7 @@ from smidgen._storage.digests import sha256_of_file
 from smidgen.budget import Verdict
 from smidgen.config import read_experiment
 from smidgen.data import Dataset, InMemory, dataset_in_memory, load
-from smidgen.errors import SmidgenError
+from smidgen.errors import ConfigError, SmidgenError
 from smidgen.evaluate import evaluate_split
 from smidgen.models import ModelInMemory
 from smidgen.profiling import profile
@@ -96,12 +96,16 @@ def check(
         dataset = dataset_in_memory(data, settings)
     else:
         dataset = load(settings, data_dir=data_dir, skip_bad=skip_bad)
+    if record.trained_elsewhere:
+        if repeat:
+            raise ConfigError(f"the network of {folder} was trained elsewhere: leave out --repeat.")
+        dataset = replace(dataset, mean=record.data.mean, std=record.data.std)
     found = profile(network, record.data.image_shape)
     with compute_settings(device) as target:
         there = dataset.to(target)
         test = evaluate_split(network.to(target), there, there.test)
     verdict = record.experiment.budget.check(
-        found, epochs=len(record.epochs), accuracy=test.score.accuracy
+        found, epochs=record.num_epochs, accuracy=test.score.accuracy
     )
     looks = 1 + sum(epoch.test is not None for epoch in record.epochs)
     pairs: Pairs = {
@@ -115,7 +119,10 @@ def check(
         "test images": (test.num_images, record.test.num_images),
         "test accuracy": (test.score.accuracy, record.test.score.accuracy),
         "confusion matrix": (test.confusion, record.test.confusion),
-        "epochs": (len(record.epochs), record.experiment.train.epochs),
+        "epochs": (
+            len(record.epochs),
+            0 if record.trained_elsewhere else record.experiment.train.epochs,
+        ),
         "epoch numbers": (
             tuple(epoch.epoch for epoch in record.epochs),
             tuple(range(1, len(record.epochs) + 1)),

@@ -90,7 +90,7 @@ def _listed(folder: Path) -> ListedRun:
         started=times.started if times else started,
         data=record.data.name,
         num_params=record.profile.num_params,
-        epochs=len(record.epochs),
+        epochs=record.num_epochs,
         accuracy=record.test.score.accuracy,
         passed=record.verdict.passed if record.verdict.limits else None,
     )

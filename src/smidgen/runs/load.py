@@ -88,14 +88,22 @@ def restore(
     with preserved_generators():
         network = build(record.experiment.model, info.image_shape, info.num_classes, model)
     path = folder / WEIGHTS
-    weights = read_tensors(path, None if any_weights else record.weights_sha256)
+    load_weights(network, read_tensors(path, None if any_weights else record.weights_sha256), path)
+    return network.eval()
+
+
+def load_weights(network: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
+    """Load `weights`, read from `path`, into `network`.
+
+    Raises:
+        RecordError: they are those of another network; names the first mismatch.
+    """
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:
         lines = str(error).splitlines()  # a heading, then each mismatch
         reason = lines[min(1, len(lines) - 1)].strip().rstrip(".")
         raise RecordError(f"{path} holds the weights of another network: {reason}.") from None
-    return network.eval()
 
 
 def _require_known_shape(record: RunRecord, info: DatasetInfo, path: Path) -> None:

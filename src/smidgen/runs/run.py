@@ -417,8 +417,8 @@ def _score_and_save(task: _Task, network: nn.Module, epochs: tuple[Epoch, ...]) 
         epochs=epochs,
         test=test,
         test_looks=1 + sum(epoch.test is not None for epoch in epochs),
-        weights_sha256=_save_tensors(dict(network.state_dict()), task.folder / WEIGHTS),
-        diagnostics_sha256=_save_tensors(shown, task.folder / DIAGNOSTICS),
+        weights_sha256=save_tensors(dict(network.state_dict()), task.folder / WEIGHTS),
+        diagnostics_sha256=save_tensors(shown, task.folder / DIAGNOSTICS),
         environment=checkpoint.environment,
         verdict=experiment.budget.check(profile, epochs=len(epochs), accuracy=test.score.accuracy),
         warnings=(*checkpoint.warnings, *check_first_epoch(epochs[0], len(data.classes))),
@@ -426,7 +426,7 @@ def _score_and_save(task: _Task, network: nn.Module, epochs: tuple[Epoch, ...]) 
     )
 
 
-def _save_tensors(tensors: dict[str, Tensor], path: Path) -> str:
+def save_tensors(tensors: dict[str, Tensor], path: Path) -> str:
     """Write tensors as safetensors; the SHA-256 of the file."""
     content = pack_tensors(tensors)
     write_atomic(path, content)

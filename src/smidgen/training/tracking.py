@@ -12,7 +12,7 @@ from typing import Any
 
 from smidgen._storage.serialization import to_plain
 from smidgen.callbacks import Callback, RunInfo, TrainState
-from smidgen.errors import ConfigError
+from smidgen.errors import ConfigError, install_extra
 from smidgen.record import Epoch, RunRecord
 
 
@@ -142,7 +142,7 @@ def epoch_metrics(epoch: Epoch, seconds: float) -> dict[str, float]:
 def _missing(package: str) -> ConfigError:
     return ConfigError(
         f"--track {package} needs the package {package}, which is not installed: "
-        "pip install 'smidgen[track]'"
+        + install_extra("track")
     )
 
 
