@@ -126,7 +126,7 @@ def test_a_package_that_is_missing_is_named_with_what_installs_it(
     name: str, module: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(ConfigError, match=rf"package {name}, .* pip install 'smidgen\[track\]'"):
+    with pytest.raises(ConfigError, match=rf"package {name}, .* pip install '\.\[track\]' in"):
         make_trackers([name])
 
 
