@@ -8,6 +8,7 @@ import safetensors.torch
 import torch
 from forging import forge
 
+from smidgen.cli.display import Display
 from smidgen.config import Experiment
 from smidgen.data import Dataset
 from smidgen.errors import ModelError, RecordError
@@ -270,6 +271,14 @@ def test_an_untouched_run_comes_out_again(finished_folder: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in finished_folder.rglob("*")}
     assert check(finished_folder, repeat=True).passed
     assert {path: path.stat().st_mtime_ns for path in finished_folder.rglob("*")} == before
+
+
+def test_callbacks_see_the_run_that_is_trained_again(
+    finished_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    check(finished_folder, repeat=True, callbacks=[Display()])
+    epochs = len(read_record(finished_folder).epochs)
+    assert f"{epochs}/{epochs} " in capsys.readouterr().out
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import csv
 import json
 import re
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -163,15 +164,18 @@ def _summary(given: argparse.Namespace) -> int:
 
 def _check(given: argparse.Namespace) -> int:
     from smidgen.cli.console import print_result
+    from smidgen.cli.display import Display
     from smidgen.runs.check import check
 
-    result = check(
-        given.run,
-        data_dir=given.data_dir,
-        skip_bad=given.skip_bad,
-        repeat=given.repeat,
-        **given_options(given, "device"),
-    )
+    with closing(Display()) as display:
+        result = check(
+            given.run,
+            data_dir=given.data_dir,
+            skip_bad=given.skip_bad,
+            repeat=given.repeat,
+            callbacks=[display],
+            **given_options(given, "device"),
+        )
     print_result(str(result))
     return 0 if result.passed else 1
 

@@ -4,12 +4,13 @@ import contextlib
 import math
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from smidgen._storage.digests import sha256_of_file
 from smidgen.budget import Verdict
+from smidgen.callbacks import Callback
 from smidgen.config import read_experiment
 from smidgen.data import Dataset, InMemory, dataset_in_memory, load
 from smidgen.errors import ConfigError, SmidgenError
@@ -76,13 +77,15 @@ def check(
     *,
     model: ModelInMemory | None = None,
     data: InMemory | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> CheckResult:
     """Count the parameters and score the test set again, and compare both with the record.
 
     The folder's other files are compared with the record too: metrics, experiment, diagnostics,
     and the record with its own digest. With `repeat` the run is trained again, with its seed,
     number of threads and backend, and must give the same weights and metrics, byte for byte. A
-    network or data that were passed to smidgen.train in Python must be passed again.
+    network or data that were passed to smidgen.train in Python must be passed again. The
+    `callbacks` are called as in smidgen.train, for a run that is trained again.
 
     Raises:
         SmidgenError: the run, its weights or its data are missing or damaged.
@@ -136,7 +139,7 @@ def check(
         pairs["calibration"] = (test.calibration, record.test.calibration)
     differences = [*_differences(pairs), *_file_differences(folder, record)]
     if repeat:
-        differences += _repeat_differences(record, dataset, model, device)
+        differences += _repeat_differences(record, dataset, model, device, callbacks)
     return CheckResult(
         record=record, verdict=verdict, differences=tuple(differences), repeated=repeat
     )
@@ -191,7 +194,11 @@ def _file_differences(folder: Path, record: RunRecord) -> Iterator[str]:
 
 
 def _repeat_differences(
-    record: RunRecord, dataset: Dataset, model: ModelInMemory | None, device: str
+    record: RunRecord,
+    dataset: Dataset,
+    model: ModelInMemory | None,
+    device: str,
+    callbacks: Sequence[Callback],
 ) -> list[str]:
     """What differs when the run is trained again."""
     with tempfile.TemporaryDirectory() as out:
@@ -202,7 +209,7 @@ def _repeat_differences(
             threads=min(record.environment.threads, usable_cores()),
             backend=record.environment.backend,
         )
-        again = run(record.experiment, options, dataset=dataset, model=model).record
+        again = run(record.experiment, options, callbacks, dataset, model).record
     if again is None:
         return ["trained again: its budget stops it before training"]
     pairs: Pairs = {
