@@ -28,7 +28,8 @@ if typing.TYPE_CHECKING:
 NAMES = """
 Augment Average Budget Callback CheckResult Data Dataset Experiment Model Optimizer Prediction
 Profile RunOptions RunRecord RunResult Schedule SmidgenError Train TrainedNetwork Verdict
-__version__ check find_experiment load load_network predict profile read_record resume train
+__version__ check evaluate_weights
+find_experiment load load_network predict profile read_record resume train
 """
 
 

@@ -13,6 +13,7 @@ from smidgen.report import plots
 from smidgen.report.image_grid import named_rows
 from smidgen.report.observations import data_sentence, observations, provenance, result_sentence
 from smidgen.report.page import Plot, Section, write_page
+from smidgen.report.recipe import recipe_table
 from smidgen.report.run_folder import RunFolder, read_run
 
 Table = tuple[Sequence[str], Sequence[Sequence[str]]]
@@ -37,7 +38,10 @@ def write_report(run: "RunFolder | str | os.PathLike[str]", out: Path | None = N
         "experiment": run.experiment,
         "sections": sections,
         "epochs": epoch_table(run.epochs, run.times),
+        "notes": (*run.missing, *(record.data.notes + record.warnings if record else ())),
     }
+    if record is None or not record.trained_elsewhere:
+        context["recipe"] = recipe_table(run.experiment, record)
     if record is not None:
         context |= {
             "result": result_sentence(record, run.times),
