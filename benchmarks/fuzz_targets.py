@@ -157,7 +157,8 @@ def plain(kind: Any) -> Any:
 
 
 def run_json() -> bytes:
-    return json.dumps({**plain(RunRecord), "schema": SCHEMA, "sha256": "0" * 64}).encode()
+    record = {**plain(RunRecord), "trained_elsewhere": False}  # it has epochs
+    return json.dumps({**record, "schema": SCHEMA, "sha256": "0" * 64}).encode()
 
 
 def checkpoint() -> bytes:
