@@ -13,7 +13,7 @@ from typing import NoReturn
 import pytest
 
 from smidgen._storage import locks
-from smidgen._storage.locks import locked, new_run_folder
+from smidgen._storage.locks import is_locked, locked, new_run_folder
 from smidgen.errors import BusyError, SmidgenError
 
 
@@ -66,6 +66,39 @@ def test_a_lock_ends_with_a_killed_process(tmp_path: Path) -> None:
         assert process.wait() == -signal.SIGKILL
         with locked(tmp_path) as works:
             assert works
+
+
+def test_a_lock_is_seen_until_its_process_ends_however_it_ends(tmp_path: Path) -> None:
+    folder = tmp_path / "seed-0"
+    folder.mkdir()
+    assert not is_locked(folder)
+    assert list(tmp_path.iterdir()) == [folder]  # looking leaves nothing behind
+    with holder(folder) as process:
+        assert is_locked(folder)
+        assert is_locked(folder)
+        process.kill()
+        process.wait()
+        assert (tmp_path / ".seed-0.lock").exists()
+        assert not is_locked(folder)
+
+
+def test_looking_at_a_lock_never_gets_in_the_way(tmp_path: Path) -> None:
+    done = threading.Event()
+
+    def look() -> None:
+        while not done.is_set():
+            is_locked(tmp_path)
+
+    with ThreadPoolExecutor(2) as pool:
+        looking = [pool.submit(look) for _ in range(2)]
+        try:
+            for _ in range(50):
+                with locked(tmp_path) as works:
+                    assert works
+        finally:
+            done.set()
+    for each in looking:
+        each.result()
 
 
 def test_a_lock_can_be_waited_for(tmp_path: Path) -> None:

@@ -263,6 +263,20 @@ def test_predict_as_json_and_csv(
     assert main([*words, "--csv", "--json"]) == 2
 
 
+@pytest.mark.parametrize("output", [[], ["--json"], ["--csv"]])
+def test_predict_classifies_the_other_images_if_one_is_bad(
+    output: list[str], finished_folder: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    for name in "ac":
+        Image.new("L", (28, 28)).save(tmp_path / f"{name}.png")
+    (tmp_path / "b.png").write_text("no image")
+    assert main(["predict", str(finished_folder), str(tmp_path), *output]) == 2
+    out, err = capsys.readouterr()
+    assert [name for name in "abc" if str(tmp_path / f"{name}.png") in out] == ["a", "c"]
+    assert err.startswith(f"smidgen: {tmp_path / 'b.png'} is not an image")
+    assert err.count("\n") == 1
+
+
 # ----------------------------------------------------------------------------------------- report
 
 

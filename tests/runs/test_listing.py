@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from smidgen._storage.locks import locked
 from smidgen.budget import Verdict
 from smidgen.errors import ConfigError
-from smidgen.record import EXPERIMENT, METRICS, RECORD, TIMES, RunRecord, format_record
+from smidgen.record import EXPERIMENT, FAILURE, METRICS, RECORD, TIMES, RunRecord, format_record
 from smidgen.runs.listing import ListedRun, list_runs
 
 
@@ -34,7 +35,7 @@ def test_runs_are_listed_newest_first_whatever_their_state(runs: Path, record: R
         f"{name}/seed-0" for name in ("free", "tiny", "old", "cut", "broken")
     ]
     assert [run.result for run in listed] == [
-        *("no limits", "pass", "pass", "unfinished", "unreadable")
+        *("no limits", "pass", "pass", "interrupted", "unreadable")
     ]
     assert listed[1] == ListedRun(
         folder=str(runs / "tiny" / "seed-0"),
@@ -47,6 +48,16 @@ def test_runs_are_listed_newest_first_whatever_their_state(runs: Path, record: R
         passed=True,
     )
     assert (listed[3].epochs, listed[3].accuracy) == (2, None)
+
+
+def test_a_run_without_a_record_is_running_interrupted_or_failed(runs: Path) -> None:
+    folder = runs / "cut/seed-0"
+    with locked(folder):
+        assert [run.result for run in list_runs(folder)] == ["running"]
+    (folder.parent / ".seed-0.lock").touch()  # as a killed process leaves it
+    assert [run.result for run in list_runs(folder)] == ["interrupted"]
+    (folder / FAILURE).write_text("the loss became nan\n")
+    assert [run.result for run in list_runs(folder)] == ["failed"]
 
 
 def test_the_time_that_a_run_recorded_counts(finished_folder: Path) -> None:

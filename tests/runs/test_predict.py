@@ -59,6 +59,10 @@ def test_all_images_of_a_folder_are_classified(
     (folder / "bad.png").write_text("no image")
     with pytest.raises(DataError, match=r"bad\.png is not an image"):
         predict(finished_folder, [folder])
+    bad: list[DataError] = []
+    assert predict(finished_folder, [folder], on_bad=bad.append) == found
+    assert [str(error).split(" is not")[0] for error in bad] == [str(folder / "bad.png")]
+    assert predict(finished_folder, [folder / "bad.png"], on_bad=bad.append) == []
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"empty has no images; their names must end in \.png"):
         predict(finished_folder, [tmp_path / "empty"])

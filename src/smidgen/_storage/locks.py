@@ -14,6 +14,7 @@ from smidgen.errors import BusyError, SmidgenError
 
 # A file system without locks, such as some network ones.
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
+_PATIENCE = 0.2  # seconds: `is_locked` has the lock for a moment
 
 
 @contextmanager
@@ -28,18 +29,33 @@ def locked(folder: Path, wait: bool = False) -> Iterator[bool]:
     """
     if not folder.is_dir():
         raise SmidgenError(f"{folder} is not a folder.")
-    with _locked(folder, wait) as works:
+    with _locked(folder, -1 if wait else _PATIENCE) as works:
         yield works
 
 
+def is_locked(folder: Path) -> bool:
+    """Whether a process works in `folder` now; a lock file that a killed one left is removed."""
+    if not _lock_file(folder).exists():
+        return False
+    try:
+        with _locked(folder, 0):
+            return False
+    except SmidgenError:  # another process has it, or another user, whose files are out of reach
+        return True
+
+
+def _lock_file(folder: Path) -> Path:
+    path = folder.resolve()
+    return path.with_name(f".{path.name}.lock")
+
+
 @contextmanager
-def _locked(folder: Path, wait: bool = False) -> Iterator[bool]:
-    """The same for a folder that need not exist yet."""
+def _locked(folder: Path, timeout: float = _PATIENCE) -> Iterator[bool]:
+    """The same for a folder that need not exist yet; `timeout` in seconds, or -1 for none."""
     from filelock import FileLock, Timeout
 
-    path = folder.resolve()
-    path = path.with_name(f".{path.name}.lock")
-    lock = FileLock(path, timeout=-1 if wait else 0, fallback_to_soft=False)
+    path = _lock_file(folder)
+    lock = FileLock(path, timeout=timeout, fallback_to_soft=False)
     try:
         lock.acquire()
     except Timeout:

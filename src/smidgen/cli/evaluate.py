@@ -16,7 +16,7 @@ from smidgen.cli.arguments import (
     given_options,
 )
 from smidgen.cli.flags import add_experiment_flags
-from smidgen.errors import ConfigError
+from smidgen.errors import ConfigError, DataError
 from smidgen.runs.options import RunOptions
 
 
@@ -185,7 +185,8 @@ def _predict(given: argparse.Namespace) -> int:
     from smidgen.record import read_record
     from smidgen.runs.predict import predict
 
-    found = predict(given.run, given.images)
+    bad: list[DataError] = []
+    found = predict(given.run, given.images, on_bad=bad.append)
     if given.json:
         plain = [{"path": str(p.path), "classes": dict(p.classes)} for p in found]
         print(json.dumps(plain, indent=1, ensure_ascii=False))
@@ -201,7 +202,9 @@ def _predict(given: argparse.Namespace) -> int:
         for prediction in found:
             likely = ", ".join(f"{name} {percent(share)}" for name, share in prediction.classes[:3])
             print(f"{prediction.path}: {likely}")
-    return 0
+    for error in bad:
+        print(f"smidgen: {error}", file=sys.stderr)
+    return 2 if bad else 0
 
 
 def _evaluate(given: argparse.Namespace) -> int:

@@ -15,7 +15,7 @@ from smidgen.cli.arguments import (
 )
 from smidgen.cli.flags import add_experiment_flags
 from smidgen.config import Experiment, find_experiment
-from smidgen.errors import ConfigError
+from smidgen.errors import ConfigError, install_extra
 
 if TYPE_CHECKING:
     from smidgen.callbacks import Callback
@@ -71,7 +71,7 @@ def _add_run_flags(parser: argparse.ArgumentParser) -> None:
         choices=["tensorboard", "trackio"],
         default=[],
         help="also log to TensorBoard (in the run's folder) or trackio (in its local database); "
-        "can be given twice; needs smidgen[track]",
+        f"can be given twice; to install them: {install_extra('track')}",
     )
 
 

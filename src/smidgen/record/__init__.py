@@ -17,6 +17,7 @@ from smidgen.record.files import is_sealed as is_sealed
 from smidgen.record.files import read_record as read_record
 from smidgen.record.files import read_times as read_times
 from smidgen.record.files import require_files as require_files
+from smidgen.record.files import run_status as run_status
 from smidgen.record.files import seal as seal
 from smidgen.record.profile import Layer as Layer
 from smidgen.record.profile import Pair as Pair

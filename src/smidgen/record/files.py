@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from smidgen._storage.digests import sha256_of
+from smidgen._storage.locks import is_locked
 from smidgen._storage.serialization import from_plain, to_plain
 from smidgen.errors import RecordError
 from smidgen.record.run import Epoch, RunRecord, Times
@@ -49,6 +50,15 @@ def find_run_folders(folder: Path) -> Iterator[Path]:
         folders[:] = sorted(name for name in folders if name[0] != ".")
         if EXPERIMENT in files and (RECORD in files or METRICS in files):
             yield Path(place)
+
+
+def run_status(folder: Path) -> str:
+    """What has become of the run in `folder`: "finished", "running", "failed" or "interrupted"."""
+    if (folder / RECORD).exists():
+        return "finished"
+    if is_locked(folder):
+        return "running"
+    return "failed" if (folder / FAILURE).exists() else "interrupted"
 
 
 def require_files(folder: Path) -> None:

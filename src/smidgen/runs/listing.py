@@ -7,7 +7,15 @@ from pathlib import Path
 
 from smidgen.config import read_experiment
 from smidgen.errors import ConfigError, SmidgenError, did_you_mean
-from smidgen.record import EXPERIMENT, METRICS, RECORD, find_run_folders, read_record, read_times
+from smidgen.record import (
+    EXPERIMENT,
+    METRICS,
+    RECORD,
+    find_run_folders,
+    read_record,
+    read_times,
+    run_status,
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,7 +38,7 @@ class ListedRun:
     passed: bool | None = None
     """Whether every limit of its budget passed; None if it has no limits or did not finish."""
     problem: str = ""
-    """Why it is not a finished run."""
+    """Why it is not a finished run: running, interrupted, failed or unreadable."""
 
     @property
     def result(self) -> str:
@@ -79,7 +87,7 @@ def _listed(folder: Path) -> ListedRun:
                 experiment=name,
                 started=started,
                 epochs=epochs,
-                problem="unfinished",
+                problem=run_status(folder),
             )
         record, times = read_record(folder), read_times(folder)
     except (SmidgenError, OSError):

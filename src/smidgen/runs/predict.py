@@ -1,13 +1,14 @@
 """The classes that a run's network predicts for new images."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from smidgen.data import load_like
@@ -32,18 +33,20 @@ def predict(
     run: str | os.PathLike[str],
     images: Sequence[str | os.PathLike[str]],
     model: ModelInMemory | None = None,
+    on_bad: Callable[[DataError], None] | None = None,
 ) -> list[Prediction]:
     """Classify image files, such as PNG or JPEG, with the network of the run in the folder `run`.
 
     Of a folder, all images anywhere below it are classified, in the order of their paths; files
     with other suffixes and hidden ones are ignored. Images are resized to the network's input; see
-    smidgen.data.load_like for handwriting. `model` is as in load_network.
+    smidgen.data.load_like for handwriting. `model` is as in load_network. `on_bad` is called with
+    the error of each file that is not an image, and the others are classified.
 
     Raises:
         ConfigError: `images` is a single path instead of a list.
         RecordError: the run is missing or damaged.
-        DataError: a file is not an image, or too large, or a folder has none; then nothing is
-            classified.
+        DataError: a folder has no images; without `on_bad` also if a file is not an image, or too
+            large.
     """
     if isinstance(images, str | os.PathLike):
         raise ConfigError(f"images is {images!r}; it must be a list of paths: [{images!r}].")
@@ -51,22 +54,28 @@ def predict(
     record = read_record(folder)
     network = TrainedNetwork(restore(folder, record, model), record.data)
     data, shape = record.experiment.data, record.data.image_shape
-    rows: list[Tensor] = []
+    remaining, found = iter(paths), []
     for batch in in_parallel(lambda path: load_like(data, shape, path), paths, "decoding images"):
-        arrays = [image for image in batch if not isinstance(image, DataError)]
-        for error in batch:
-            if isinstance(error, DataError):
-                raise error
-        rows += network.probabilities(torch.from_numpy(np.stack(arrays)))
-    return [
-        Prediction(
-            path=path,
-            classes=tuple(
-                (network.classes[i], float(row[i])) for i in row.argsort(descending=True).tolist()
-            ),
-        )
-        for path, row in zip(paths, rows, strict=True)
-    ]
+        good: list[tuple[Path, NDArray[np.uint8]]] = []
+        for path, image in zip(islice(remaining, len(batch)), batch, strict=True):
+            if not isinstance(image, DataError):
+                good.append((path, image))
+            elif on_bad is None:
+                raise image
+            else:
+                on_bad(image)
+        if good:
+            rows = network.probabilities(torch.from_numpy(np.stack([image for _, image in good])))
+            for (path, _), row in zip(good, rows, strict=True):
+                found.append(_ranked(path, row, network.classes))
+    return found
+
+
+def _ranked(path: Path, probabilities: Tensor, classes: Sequence[str]) -> Prediction:
+    order = probabilities.argsort(descending=True).tolist()
+    return Prediction(
+        path=path, classes=tuple((classes[i], float(probabilities[i])) for i in order)
+    )
 
 
 def _image_files(path: Path) -> list[Path]:
