@@ -10,16 +10,30 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from smidgen._storage.locks import locked
 from smidgen.callbacks import Progress, RunInfo
 from smidgen.errors import SmidgenError
-from smidgen.record import EXPERIMENT, METRICS, PAGE, RECORD, TIMES, Epoch, RunRecord, Score
+from smidgen.record import (
+    EXPERIMENT,
+    FAILURE,
+    METRICS,
+    PAGE,
+    PROGRESS,
+    RECORD,
+    TIMES,
+    Epoch,
+    RunRecord,
+    Score,
+)
 from smidgen.report.live import LivePage, RunsPage, server
 from smidgen.report.live.server import LoopbackServer
+from smidgen.report.progress_log import ProgressLog
 
 
 @pytest.fixture
@@ -118,7 +132,7 @@ def test_the_page_shows_the_state_of_the_run(page: LivePage, record: RunRecord) 
     (epoch,) = found["epochs"]
     assert epoch["validation"] == {"loss": 0.25, "accuracy": 0.95}
     assert epoch["seconds"] == 2.0
-    assert found["status"] == "training"
+    assert found["status"] == "running"
     assert not state(page)["ended"]
 
 
@@ -154,8 +168,8 @@ def test_the_steps_of_a_long_run_are_thinned_out(page: LivePage, record: RunReco
 
 def test_the_time_left_is_that_of_the_whole_run(page: LivePage, record: RunRecord) -> None:
     page.on_train_start(info(record))  # 2 epochs
-    page.on_progress(step(5, images_per_second=record.data.num_train / 30))
-    assert run_state(page)["seconds_left"] == pytest.approx(45)  # 1.5 epochs of 30 s
+    page.on_progress(step(5, images_per_second=32))  # 10 batches of 32
+    assert run_state(page)["seconds_left"] == pytest.approx(15)  # 1.5 epochs of 10 s
     end_epoch(page)  # which took 2 s
     assert run_state(page)["seconds_left"] == pytest.approx(2)
     page.on_progress(step(5, epoch=2))
@@ -210,7 +224,7 @@ def test_a_run_that_fails_says_so(page: LivePage) -> None:
         found = state(page)
     closing.join(5)
     (run,) = found["runs"]
-    assert (run["status"], run["report"]) == ("stopped", "")
+    assert (run["status"], run["report"]) == ("interrupted", "")
     assert run["result"] == "The run was interrupted, or stopped by an error."
 
 
@@ -256,7 +270,7 @@ def runs_page(run_copy: Path) -> Iterator[RunsPage]:
 
 def test_one_page_shows_all_runs_in_a_folder(runs_page: RunsPage, record: RunRecord) -> None:
     stopped, finished = state(runs_page)["runs"]
-    assert (stopped["name"], stopped["status"]) == ("tiny, stopped", "stopped")
+    assert (stopped["name"], stopped["status"]) == ("tiny, stopped", "interrupted")
     assert [epoch["epoch"] for epoch in stopped["epochs"]] == [1, 2]
     assert (finished["name"], finished["status"]) == ("tiny, run_copy", "finished")
     assert finished["accuracy"] == record.test.score.accuracy
@@ -266,23 +280,53 @@ def test_one_page_shows_all_runs_in_a_folder(runs_page: RunsPage, record: RunRec
 
 def test_the_page_follows_the_files(runs_page: RunsPage) -> None:
     folder = runs_page.folder / "more" / "stopped"
-    metrics, lock = folder / METRICS, folder.with_name(f".{folder.name}.lock")
+    metrics = folder / METRICS
     lines = metrics.read_text("utf-8").splitlines(keepends=True)
-    lock.touch()
-    metrics.write_text(lines[0] + lines[1][:9], encoding="utf-8")  # the second is being written
-    os.utime(folder / EXPERIMENT, (time.time() - 100, time.time() - 100))
+    with locked(folder):
+        metrics.write_text(lines[0] + lines[1][:9], encoding="utf-8")  # the second is being written
+        run = state(runs_page)["runs"][0]
+        assert (run["status"], len(run["epochs"])) == ("running", 1)
+        metrics.write_text("".join(lines), encoding="utf-8")
+        os.utime(metrics, (2e9, 2e9))
+        assert len(state(runs_page)["runs"][0]["epochs"]) == 2
+    assert state(runs_page)["runs"][0]["status"] == "interrupted"
+    (folder / FAILURE).write_text("the loss became nan\n")
     run = state(runs_page)["runs"][0]
-    assert (run["status"], len(run["epochs"])) == ("training", 1)
-    assert run["seconds_left"] == pytest.approx(100, abs=5)  # one epoch of two took that long
-    metrics.write_text("".join(lines), encoding="utf-8")
-    os.utime(metrics, (2e9, 2e9))
-    assert len(state(runs_page)["runs"][0]["epochs"]) == 2
-    lock.unlink()
-    assert state(runs_page)["runs"][0]["status"] == "stopped"
+    assert (run["status"], run["result"]) == ("failed", "the loss became nan")
     metrics.write_text("nonsense\n", encoding="utf-8")
     run = state(runs_page)["runs"][0]
-    assert (run["name"], run["status"]) == ("more/stopped", "damaged")
+    assert (run["name"], run["status"]) == ("more/stopped", "unreadable")
     assert "is damaged" in run["result"]
+
+
+def test_a_killed_run_is_interrupted(runs_page: RunsPage) -> None:
+    lock = runs_page.folder / "more" / ".stopped.lock"
+    lock.touch()  # a killed process leaves the file, but not its lock
+    assert state(runs_page)["runs"][0]["status"] == "interrupted"
+
+
+def test_a_resumed_run_is_followed_within_an_epoch(
+    runs_page: RunsPage, record: RunRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = runs_page.folder / "more" / "stopped"
+    lines = (folder / METRICS).read_text("utf-8").splitlines(keepends=True)
+    (folder / METRICS).write_text(lines[0], encoding="utf-8")
+    os.utime(folder / EXPERIMENT, (1e9, 1e9))  # the files' times say nothing about the pace
+    log = ProgressLog()
+    with locked(folder):
+        log.on_train_start(replace(info(record, completed=((EPOCH, 30.0),)), folder=folder))
+        monkeypatch.setattr(time, "perf_counter", lambda: math.inf)  # the next line is due
+        log.on_progress(step(5, epoch=2))
+        monkeypatch.undo()
+        log.on_progress(step(6, epoch=2))  # too soon after
+        run = state(runs_page)["runs"][0]
+        assert run["epochs"][0]["seconds"] == 30
+        assert run["steps"] == [[1.5, 0.7, 0.8]]
+        assert run["progress"]["batch"] == 5
+        assert run["seconds_left"] == pytest.approx(15)  # half an epoch of two
+    assert state(runs_page)["runs"][0]["seconds_left"] is None
+    log.on_train_end(None)
+    assert not (folder / PROGRESS).exists()
 
 
 def test_reports_are_served_apart_from_the_page(runs_page: RunsPage) -> None:

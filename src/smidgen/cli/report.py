@@ -26,7 +26,7 @@ def add(commands: Any) -> None:
         "live",
         help="show the runs in a folder in a browser on this machine while they train",
         description="Serves a page, for this machine only, that follows the runs in a folder and "
-        "its subfolders. For the curves of one run from its first step, see smidgen train --live.",
+        "its subfolders. smidgen train --live shows the page of one run.",
     )
     live.set_defaults(command=_live)
     live.add_argument(

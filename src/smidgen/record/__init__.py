@@ -5,6 +5,7 @@ from smidgen.record.files import EXPERIMENT as EXPERIMENT
 from smidgen.record.files import FAILURE as FAILURE
 from smidgen.record.files import METRICS as METRICS
 from smidgen.record.files import PAGE as PAGE
+from smidgen.record.files import PROGRESS as PROGRESS
 from smidgen.record.files import RECORD as RECORD
 from smidgen.record.files import SCHEMA as SCHEMA
 from smidgen.record.files import TIMES as TIMES

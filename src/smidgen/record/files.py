@@ -25,6 +25,7 @@ DIAGNOSTICS = "diagnostics.safetensors"
 TIMES = "times.json"
 PAGE = "report.html"
 FAILURE = "failure.txt"
+PROGRESS = "progress.jsonl"
 
 T = TypeVar("T")
 

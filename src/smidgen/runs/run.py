@@ -55,6 +55,7 @@ from smidgen.record import (
     read_times,
 )
 from smidgen.report import result_sentence
+from smidgen.report.progress_log import ProgressLog
 from smidgen.runs.checkpointer import Checkpointer
 from smidgen.runs.diagnostics import collect_diagnostics
 from smidgen.runs.experiment_files import (
@@ -307,6 +308,7 @@ def _complete(
     task: _Task, callbacks: Sequence[Callback], messages: Sequence[str] = ()
 ) -> RunResult:
     """Train to the end, score and write everything; the record comes last."""
+    callbacks = (*callbacks, ProgressLog())
     folder, checkpoint, callback = task.folder, task.checkpoint, CallbackList(callbacks)
     record = None
     try:

@@ -5,11 +5,10 @@ import threading
 import time
 from collections.abc import Callable
 
-from smidgen._storage.serialization import to_plain
 from smidgen.callbacks import Callback, Progress, RunInfo, TrainState
 from smidgen.record import PAGE, Epoch, RunRecord
 from smidgen.report.live.server import LoopbackServer
-from smidgen.report.live.state import RunState, as_json, epoch_state, page_answers
+from smidgen.report.live.state import RunState, as_json, page_answers
 
 _LINGER = 2.5  # seconds for an open page to fetch the result: it asks every second
 
@@ -31,7 +30,6 @@ class LivePage(Callback):
         self._run_name = run_name
         self._lock = threading.Lock()
         self._run = RunState()
-        self._num_train = 0
         self._record: RunRecord | None = None
         self._ended = False
         self._last_request = -math.inf
@@ -49,7 +47,7 @@ class LivePage(Callback):
             if self._record is not None:
                 self._run.finish(self._record)
             else:
-                self._run.status = "stopped"
+                self._run.status = "interrupted"
                 self._run.result = "The run was interrupted, or stopped by an error."
                 self._run.report = ""
             page_is_open = time.monotonic() - self._last_request < _LINGER
@@ -59,48 +57,26 @@ class LivePage(Callback):
 
     def on_train_start(self, run: RunInfo) -> None:
         """Show the run's name, its target and the epochs from before an interruption."""
-        experiment = run.experiment
         with self._lock:
-            self._num_train = run.data.num_train
-            self._run = RunState(
-                name=", ".join(filter(None, [experiment.name, self._run_name])),
-                status="training",
-                target=experiment.budget.min_accuracy,
-                num_epochs=experiment.train.epochs,
-                epochs=[epoch_state(*completed) for completed in run.completed],
-                num_params=run.profile.num_params,
-                report=str((run.folder / PAGE).resolve()),
-            )
+            self._run = RunState.of(run.experiment, name=self._run_name)
+            self._run.num_params = run.profile.num_params
+            self._run.report = str((run.folder / PAGE).resolve())
+            for epoch, seconds in run.completed:
+                self._run.end_epoch(epoch, seconds)
 
     def on_progress(self, progress: Progress) -> None:
         """Show the position within the epoch, and add it to the curves."""
-        done = progress.epoch - 1 + progress.batch / progress.num_batches
         with self._lock:
-            self._run.progress = to_plain(progress)
-            self._run.add_step((done, progress.loss, progress.accuracy))
-            self._run.seconds_left = self._estimate(done, progress.images_per_second)
+            self._run.advance(progress)
 
     def on_epoch_end(self, epoch: Epoch, seconds: float, capture: Callable[[], TrainState]) -> None:
         """Add the epoch to the curves."""
         with self._lock:
-            self._run.epochs.append(epoch_state(epoch, seconds))
-            self._run.seconds_left = self._estimate(epoch.epoch, 0.0)
+            self._run.end_epoch(epoch, seconds)
 
     def on_train_end(self, record: RunRecord | None) -> None:
         """Keep the record, to show its verdict when the report is written too."""
         self._record = record
-
-    def _estimate(self, done: float, images_per_second: float) -> float | None:
-        """Seconds for the epochs that are left, at the pace of the last one or of this moment."""
-        if self._run.num_epochs is None:
-            return None
-        if self._run.epochs:
-            per_epoch = float(self._run.epochs[-1]["seconds"])
-        elif images_per_second > 0:
-            per_epoch = self._num_train / images_per_second
-        else:
-            return None
-        return per_epoch * (self._run.num_epochs - done)
 
     def _snapshot(self) -> bytes:
         with self._lock:

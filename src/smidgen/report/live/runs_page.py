@@ -1,25 +1,29 @@
 """The live page of several runs: it follows the files in their folders."""
 
 import threading
-import time
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
+from smidgen._storage.files import read_text
 from smidgen.config import read_experiment
 from smidgen.errors import SmidgenError
 from smidgen.record import (
     EXPERIMENT,
+    FAILURE,
     METRICS,
     PAGE,
+    PROGRESS,
     RECORD,
     TIMES,
     find_run_folders,
     read_record,
     read_times,
+    run_status,
 )
 from smidgen.report.live.server import Answer, LoopbackServer
-from smidgen.report.live.state import RunState, as_json, epoch_state, page_answers
+from smidgen.report.live.state import RunState, as_json, page_answers
+from smidgen.report.progress_log import LoggedProgress, read_progress
 from smidgen.report.run_folder import read_epochs
 
 _MOST_RUNS = 50
@@ -67,7 +71,7 @@ class RunsPage:
 
     def _state(self, folder: Path) -> RunState:
         """The state of a run, read again only if its files have changed."""
-        changed = tuple(map(_time, (folder / name for name in _READ)))
+        changed = run_status(folder), tuple(_time(folder / name) for name in _READ)
         known = self._known.get(folder)
         if known is None or known.changed != changed:
             key = known.state.key if known else str(next(self._numbers))
@@ -75,57 +79,46 @@ class RunsPage:
             if known.state.report:
                 known.state.report_url = url = f"/report-{key}.html"
                 self._server.answers[url] = _report_answer(folder / PAGE)
-        if known.state.status in ("training", "stopped"):
-            _update_estimate(folder, known.state)
         return known.state
 
 
-_READ = (EXPERIMENT, METRICS, RECORD, TIMES, PAGE)
+_READ = (EXPERIMENT, METRICS, PROGRESS, RECORD, TIMES, PAGE)
 
 
 @dataclass(slots=True)
 class _Known:
-    changed: tuple[float, ...]
-    """When each of _READ was."""
+    changed: tuple[str, tuple[float, ...]]
+    """The run's status, and when each of _READ was changed."""
     state: RunState
 
 
 def read_state(folder: Path, key: str) -> RunState:
     """What the files of a run tell, without weights and images."""
-    state = RunState(name=f"{folder.parent.name}/{folder.name}", key=key)
     try:
-        record = read_record(folder) if (folder / RECORD).exists() else None
+        status = run_status(folder)
+        record = read_record(folder) if status == "finished" else None
         experiment = record.experiment if record else read_experiment(folder / EXPERIMENT)
         epochs = record.epochs if record else read_epochs(folder / METRICS)
         times = read_times(folder)
+        failure = read_text(folder / FAILURE).strip() if status == "failed" else ""
     except SmidgenError as error:
-        state.status, state.result = "damaged", str(error)
-        return state
-    taken = times.epoch_seconds if times else ()
-    state.name = f"{experiment.name}, {folder.resolve().name}"
-    state.target = experiment.budget.min_accuracy
-    state.num_epochs = experiment.train.epochs
-    state.epochs = [
-        epoch_state(epoch, taken[n] if n < len(taken) else None) for n, epoch in enumerate(epochs)
-    ]
-    state.status = "training"
+        name = f"{folder.parent.name}/{folder.name}"
+        return RunState(name=name, key=key, status="unreadable", result=str(error))
+    log = read_progress(folder) if status == "running" else LoggedProgress()
+    seconds = log.epoch_seconds | dict(enumerate(times.epoch_seconds if times else (), 1))
+    state = RunState.of(experiment, name=folder.resolve().name, key=key)
+    state.status, state.result = status, failure
+    for epoch in epochs:
+        state.end_epoch(epoch, seconds.get(epoch.epoch))
+    for progress in log.steps:
+        state.advance(progress)
+    if status != "running":
+        state.seconds_left = None
     if record is not None:
         state.finish(record)
         if (folder / PAGE).is_file():
             state.report = str((folder / PAGE).resolve())
     return state
-
-
-def _update_estimate(folder: Path, state: RunState) -> None:
-    """Tell a run that trains from one that has stopped; estimate the rest at its mean pace."""
-    place = folder.resolve()
-    running = place.with_name(f".{place.name}.lock").exists()
-    state.status = "training" if running else "stopped"
-    began, last = _time(folder / EXPERIMENT), _time(folder / METRICS)
-    state.seconds_left = None
-    if running and state.epochs and state.num_epochs and last > began:
-        left = (state.num_epochs - len(state.epochs)) * (last - began) / len(state.epochs)
-        state.seconds_left = max(0.0, left - (time.time() - last))
 
 
 def _report_answer(path: Path) -> Answer:

@@ -11,6 +11,8 @@ from typing import Any
 
 from smidgen._storage.digests import running_sha256
 from smidgen._storage.serialization import to_plain
+from smidgen.callbacks import Progress
+from smidgen.config import Experiment
 from smidgen.record import Epoch, RunRecord
 from smidgen.report.live.server import Answer
 
@@ -24,9 +26,10 @@ class RunState:
     key: str = ""
     """Tells the runs of one page apart."""
     status: str = "waiting"
-    """waiting, training, finished, stopped or damaged."""
+    """waiting, running, finished, interrupted, failed or unreadable."""
     target: float | None = None
     num_epochs: int | None = None
+    batch_size: int = 0
     epochs: list[dict[str, Any]] = field(default_factory=list)
     """The completed ones, as metrics.jsonl has them, with their duration in `seconds` if known."""
     steps: list[tuple[float, float, float]] = field(default_factory=list)
@@ -46,11 +49,39 @@ class RunState:
     report_url: str = ""
     """The report's address on this server, if it is served."""
 
-    def add_step(self, step: tuple[float, float, float]) -> None:
-        """Add to the steps; of many, every second one is dropped."""
-        self.steps.append(step)
+    @classmethod
+    def of(cls, experiment: Experiment, *, name: str, key: str = "") -> "RunState":
+        """The state of a run of `experiment` before its first step."""
+        return cls(
+            name=", ".join(filter(None, [experiment.name, name])),
+            key=key,
+            status="running",
+            target=experiment.budget.min_accuracy,
+            num_epochs=experiment.train.epochs,
+            batch_size=experiment.train.batch_size,
+        )
+
+    def advance(self, progress: Progress) -> None:
+        """Move to a position within an epoch; of many steps, every second one is dropped."""
+        done = progress.epoch - 1 + progress.batch / progress.num_batches
+        self.progress = to_plain(progress)
+        self.steps.append((done, progress.loss, progress.accuracy))
         if len(self.steps) > _MOST_STEPS:
             del self.steps[1::2]
+        images = progress.num_batches * self.batch_size
+        self._estimate(done, images / progress.images_per_second if images else None)
+
+    def end_epoch(self, epoch: Epoch, seconds: float | None) -> None:
+        """Add an epoch, which took `seconds` if that is known."""
+        self.epochs.append({**to_plain(epoch), "seconds": seconds})
+        self._estimate(epoch.epoch, None)
+
+    def _estimate(self, done: float, epoch_seconds: float | None) -> None:
+        """Set the time left, at the pace of the last epoch, or else of the present one."""
+        if self.epochs and self.epochs[-1]["seconds"] is not None:
+            epoch_seconds = self.epochs[-1]["seconds"]
+        if self.num_epochs is not None and epoch_seconds is not None:
+            self.seconds_left = epoch_seconds * (self.num_epochs - done)
 
     def finish(self, record: RunRecord) -> None:
         """Set what is known once there is a record."""
@@ -63,11 +94,6 @@ class RunState:
 
 
 _MOST_STEPS = 600
-
-
-def epoch_state(epoch: Epoch, seconds: float | None) -> dict[str, Any]:
-    """An epoch as the page shows it."""
-    return {**to_plain(epoch), "seconds": seconds}
 
 
 def as_json(runs: Sequence[RunState], *, ended: bool, title: str = "", note: str = "") -> bytes:
