@@ -13,15 +13,9 @@ from smidgen.budget import Budget, Verdict
 from smidgen.config import Experiment
 from smidgen.record import Score
 from smidgen.report import read_run, write_comparison
-from smidgen.report.comparison import (
-    _accuracy,
-    changes,
-    common_split,
-    comparison_rows,
-    group_rows,
-    group_runs,
-    pareto_front,
-)
+from smidgen.report.comparison import changes, comparison_rows, group_rows
+from smidgen.report.comparison_plots import _accuracy, common_split, pareto_front
+from smidgen.report.grouping import group_runs
 from smidgen.report.run_folder import RunFolder
 from smidgen.report.style import line_style
 

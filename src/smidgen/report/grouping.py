@@ -1,18 +1,59 @@
 """Runs of one experiment together, and names that tell experiments apart."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from statistics import fmean, stdev
+from typing import TYPE_CHECKING, Any
 
 from smidgen._storage.serialization import to_plain
 from smidgen.config import Experiment
+
+if TYPE_CHECKING:
+    from smidgen.report.run_folder import RunFolder
 
 _COMPARED = ("budget", "model", "data", "train")
 _MOST_FIELDS = 3  # in a name, unless it takes more to tell experiments apart
 
 
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The runs of one experiment."""
+
+    name: str
+    """The experiment's, with what tells it apart from others of that name."""
+    runs: "list[RunFolder]"
+
+
 def group_key(experiment: Experiment, num_params: int | None) -> tuple[str, int | None]:
     """Equal for runs of one experiment and network; the experiment's texts make no difference."""
     return experiment.without_texts().to_toml(), num_params
+
+
+def group_runs(runs: Sequence["RunFolder"]) -> list[Group]:
+    """The runs by experiment, in the order of the first run of each."""
+    params = {
+        run.experiment.without_texts().to_toml(): run.record.profile.num_params
+        for run in runs
+        if run.record
+    }
+    groups: dict[tuple[str, int | None], list[RunFolder]] = {}
+    for run in runs:
+        # an unfinished run belongs to the finished ones of its experiment
+        known = params.get(run.experiment.without_texts().to_toml())
+        num_params = run.record.profile.num_params if run.record else known
+        groups.setdefault(group_key(run.experiment, num_params), []).append(run)
+    names = distinct_names([g[0].experiment for g in groups.values()], [key[1] for key in groups])
+    return [Group(name, found) for name, found in zip(names, groups.values(), strict=True)]
+
+
+def mean_accuracy(accuracies: Sequence[float]) -> str:
+    """The mean in percent, and the standard deviation of several.
+
+    >>> mean_accuracy([0.99]), mean_accuracy([0.99, 0.98])
+    ('99.00 %', '98.50 ± 0.71 %')
+    """
+    deviation = f" ± {100 * stdev(accuracies):.2f}" if len(accuracies) > 1 else ""
+    return f"{100 * fmean(accuracies):.2f}{deviation} %"
 
 
 def fields_of(experiment: Experiment) -> dict[str, Any]:

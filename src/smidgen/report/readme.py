@@ -16,14 +16,14 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 
 from smidgen._storage.files import read_text, write_atomic
 from smidgen.errors import ConfigError, RecordError
 from smidgen.formatting import capitalized, markdown_table, percent, seconds
 from smidgen.record import RECORD, RunRecord, Times, read_record, read_times
 from smidgen.record.profile import layer_table, totals
-from smidgen.report.grouping import distinct_names, group_key
+from smidgen.report.grouping import distinct_names, group_key, mean_accuracy
 from smidgen.report.observations import result_sentence
 
 _MARK = re.compile(r" {0,3}<!--\s*smidgen\s+(?P<words>.*?)\s*-->")
@@ -177,7 +177,6 @@ def _result_cells(name: str, runs: Sequence[_Run], several: bool) -> tuple[str, 
     records = [run.record for run in runs]
     times = [run.times.train_seconds for run in runs if run.times and run.record.epochs]
     accuracies = [record.test.score.accuracy for record in records]
-    deviation = f" ± {100 * stdev(accuracies):.2f}" if len(runs) > 1 else ""
     spread = (str(len(runs)), percent(min(accuracies)), percent(max(accuracies)))
     passed = sum(record.verdict.passed for record in records)
     verdict = records[0].verdict.status
@@ -185,7 +184,7 @@ def _result_cells(name: str, runs: Sequence[_Run], several: bool) -> tuple[str, 
         name,
         f"{records[0].profile.num_params:,}",
         "-" if records[0].num_epochs is None else str(records[0].num_epochs),
-        f"{100 * fmean(accuracies):.2f}{deviation} %",
+        mean_accuracy(accuracies),
         *(spread if several else ()),
         seconds(fmean(times)) if len(times) == len(runs) else "-",
         f"{passed} of {len(runs)} inside" if passed < len(runs) > 1 else verdict,
