@@ -299,6 +299,15 @@ def test_the_page_follows_the_files(runs_page: RunsPage) -> None:
     assert "is damaged" in run["result"]
 
 
+def test_experiments_of_one_name_are_told_apart(runs_page: RunsPage) -> None:
+    path = runs_page.folder / "more" / "stopped" / EXPERIMENT
+    path.write_text(
+        path.read_text("utf-8").replace("\nepochs = 2", "\nepochs = 5"), encoding="utf-8"
+    )
+    names = [run["name"] for run in state(runs_page)["runs"]]
+    assert names == ["tiny, train.epochs 5, stopped", "tiny, train.epochs 2, run_copy"]
+
+
 def test_a_killed_run_is_interrupted(runs_page: RunsPage) -> None:
     lock = runs_page.folder / "more" / ".stopped.lock"
     lock.touch()  # a killed process leaves the file, but not its lock
@@ -323,8 +332,10 @@ def test_a_resumed_run_is_followed_within_an_epoch(
         assert run["epochs"][0]["seconds"] == 30
         assert run["steps"] == [[1.5, 0.7, 0.8]]
         assert run["progress"]["batch"] == 5
+        assert run["num_params"] == record.profile.num_params
         assert run["seconds_left"] == pytest.approx(15)  # half an epoch of two
-    assert state(runs_page)["runs"][0]["seconds_left"] is None
+    run = state(runs_page)["runs"][0]
+    assert (run["seconds_left"], run["steps"]) == (None, [[1.5, 0.7, 0.8]])
     log.on_train_end(None)
     assert not (folder / PROGRESS).exists()
 

@@ -47,7 +47,7 @@ def test_runs_are_listed_newest_first_whatever_their_state(runs: Path, record: R
         accuracy=record.test.score.accuracy,
         passed=True,
     )
-    assert (listed[3].epochs, listed[3].accuracy) == (2, None)
+    assert (listed[3].data, listed[3].epochs, listed[3].accuracy) == ("digits", 2, None)
 
 
 def test_a_run_without_a_record_is_running_interrupted_or_failed(runs: Path) -> None:

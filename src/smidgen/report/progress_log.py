@@ -16,9 +16,9 @@ from smidgen.record import PROGRESS, Epoch, RunRecord
 class ProgressLog(Callback):
     """Writes progress.jsonl while a run trains; it is removed at the end.
 
-    A line is a `Progress`, or an epoch with its duration. The lines come a few times a second at
-    first and less often as the run goes on, so the file stays small. A run never fails because of
-    it: lines that cannot be written are left out.
+    A line is the number of parameters, an epoch with its duration, or a `Progress`. Those come a
+    few times a second at first and less often as the run goes on, so the file stays small. A run
+    never fails because of it: lines that cannot be written are left out.
     """
 
     def __init__(self) -> None:
@@ -30,6 +30,7 @@ class ProgressLog(Callback):
         self._path = run.folder / PROGRESS
         with suppress(OSError):
             self._path.write_text("", encoding="utf-8")
+        self._write({"num_params": run.profile.num_params})
         for epoch, seconds in run.completed:
             self._write({"epoch": epoch.epoch, "seconds": seconds})
 
@@ -60,6 +61,7 @@ class ProgressLog(Callback):
 class LoggedProgress:
     """What a progress.jsonl tells."""
 
+    num_params: int | None = None
     epoch_seconds: dict[int, float] = field(default_factory=dict)
     """Duration of each completed epoch, by its number."""
     steps: list[Progress] = field(default_factory=list)
@@ -71,7 +73,9 @@ def read_progress(folder: Path) -> LoggedProgress:
     with suppress(OSError, ValueError, RecursionError):  # ValueError: a line that is cut off
         for line in (folder / PROGRESS).read_text(encoding="utf-8").splitlines():
             plain = json.loads(line)
-            if "seconds" in plain:
+            if "num_params" in plain:
+                found.num_params = int(plain["num_params"])
+            elif "seconds" in plain:
                 found.epoch_seconds[int(plain["epoch"])] = float(plain["seconds"])
             else:
                 found.steps.append(from_plain(Progress, plain))

@@ -10,7 +10,6 @@ from smidgen.errors import ConfigError, SmidgenError, did_you_mean
 from smidgen.record import (
     EXPERIMENT,
     METRICS,
-    RECORD,
     find_run_folders,
     read_record,
     read_times,
@@ -79,15 +78,16 @@ def _listed(folder: Path) -> ListedRun:
     changed = datetime.fromtimestamp((folder / EXPERIMENT).stat().st_mtime, UTC)
     started, name = changed.isoformat(timespec="seconds"), ""
     try:
-        name = read_experiment(folder / EXPERIMENT).name
-        if not (folder / RECORD).exists():
-            epochs = (folder / METRICS).read_bytes().count(b"\n")
+        experiment = read_experiment(folder / EXPERIMENT)
+        name = experiment.name
+        if (status := run_status(folder)) != "finished":
             return ListedRun(
                 folder=str(folder),
                 experiment=name,
                 started=started,
-                epochs=epochs,
-                problem=run_status(folder),
+                data=experiment.data.name or experiment.data.path,
+                epochs=(folder / METRICS).read_bytes().count(b"\n"),
+                problem=status,
             )
         record, times = read_record(folder), read_times(folder)
     except (SmidgenError, OSError):

@@ -58,7 +58,8 @@ class LivePage(Callback):
     def on_train_start(self, run: RunInfo) -> None:
         """Show the run's name, its target and the epochs from before an interruption."""
         with self._lock:
-            self._run = RunState.of(run.experiment, name=self._run_name)
+            self._run = RunState.of(run.experiment)
+            self._run.name = ", ".join(filter(None, [run.experiment.name, self._run_name]))
             self._run.num_params = run.profile.num_params
             self._run.report = str((run.folder / PAGE).resolve())
             for epoch, seconds in run.completed:

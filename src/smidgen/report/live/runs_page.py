@@ -1,12 +1,13 @@
 """The live page of several runs: it follows the files in their folders."""
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
 from smidgen._storage.files import read_text
-from smidgen.config import read_experiment
+from smidgen.config import Experiment, read_experiment
 from smidgen.errors import SmidgenError
 from smidgen.record import (
     EXPERIMENT,
@@ -21,6 +22,7 @@ from smidgen.record import (
     read_times,
     run_status,
 )
+from smidgen.report.grouping import distinct_names
 from smidgen.report.live.server import Answer, LoopbackServer
 from smidgen.report.live.state import RunState, as_json, page_answers
 from smidgen.report.progress_log import LoggedProgress, read_progress
@@ -46,7 +48,7 @@ class RunsPage:
         if not folder.is_dir():
             raise SmidgenError(f"{folder} is not a folder; give one that holds runs, such as runs.")
         self.folder = folder
-        self._known: dict[Path, _Known] = {}
+        self._known: dict[Path, _Run] = {}
         self._numbers = count(1)
         self._lock = threading.Lock()
         self._server = LoopbackServer(page_answers(self._snapshot), port)
@@ -65,37 +67,57 @@ class RunsPage:
 
     def _read(self) -> bytes:
         folders = sorted(find_run_folders(self.folder), key=_newest_first)
-        runs = [self._state(folder) for folder in folders[:_MOST_RUNS]]
+        shown = [self._follow(folder) for folder in folders[:_MOST_RUNS]]
+        _name(shown)
         note = f"The newest {_MOST_RUNS} of {len(folders)} runs." if folders[_MOST_RUNS:] else ""
-        return as_json(runs, ended=False, title=f"Runs in {self.folder}", note=note)
+        states = [run.state for run in shown]
+        return as_json(states, ended=False, title=f"Runs in {self.folder}", note=note)
 
-    def _state(self, folder: Path) -> RunState:
-        """The state of a run, read again only if its files have changed."""
-        changed = run_status(folder), tuple(_time(folder / name) for name in _READ)
+    def _follow(self, folder: Path) -> "_Run":
+        """A run, read again only if its files have changed."""
+        status = run_status(folder)
+        changed = status, tuple(_time(folder / name) for name in _READ)
         known = self._known.get(folder)
-        if known is None or known.changed != changed:
-            key = known.state.key if known else str(next(self._numbers))
-            known = self._known[folder] = _Known(changed, read_state(folder, key))
-            if known.state.report:
-                known.state.report_url = url = f"/report-{key}.html"
-                self._server.answers[url] = _report_answer(folder / PAGE)
-        return known.state
+        if known is not None and known.changed == changed:
+            return known
+        run = self._known[folder] = _Run(folder, changed, *_read_run(folder, status))
+        state = run.state
+        state.key = known.state.key if known else str(next(self._numbers))
+        if known is not None and not state.steps:  # a run that has ended keeps its curves
+            state.steps = known.state.steps
+        if state.report:
+            state.report_url = f"/report-{state.key}.html"
+            self._server.answers[state.report_url] = _report_answer(folder / PAGE)
+        return run
 
 
 _READ = (EXPERIMENT, METRICS, PROGRESS, RECORD, TIMES, PAGE)
 
 
 @dataclass(slots=True)
-class _Known:
+class _Run:
+    folder: Path
     changed: tuple[str, tuple[float, ...]]
     """The run's status, and when each of _READ was changed."""
     state: RunState
+    experiment: Experiment | None
+    """None if it cannot be read."""
 
 
-def read_state(folder: Path, key: str) -> RunState:
+def _name(runs: Sequence[_Run]) -> None:
+    """Name runs by experiment and folder, and the fields that tell equally named ones apart."""
+    known = [run.experiment.without_texts() for run in runs if run.experiment]
+    experiments = [found for n, found in enumerate(known) if found not in known[:n]]
+    names = distinct_names(experiments, [None] * len(experiments))
+    for run in runs:
+        if run.experiment:
+            name = names[experiments.index(run.experiment.without_texts())]
+            run.state.name = f"{name}, {run.folder.resolve().name}"
+
+
+def _read_run(folder: Path, status: str) -> tuple[RunState, Experiment | None]:
     """What the files of a run tell, without weights and images."""
     try:
-        status = run_status(folder)
         record = read_record(folder) if status == "finished" else None
         experiment = record.experiment if record else read_experiment(folder / EXPERIMENT)
         epochs = record.epochs if record else read_epochs(folder / METRICS)
@@ -103,11 +125,11 @@ def read_state(folder: Path, key: str) -> RunState:
         failure = read_text(folder / FAILURE).strip() if status == "failed" else ""
     except SmidgenError as error:
         name = f"{folder.parent.name}/{folder.name}"
-        return RunState(name=name, key=key, status="unreadable", result=str(error))
+        return RunState(name=name, status="unreadable", result=str(error)), None
     log = read_progress(folder) if status == "running" else LoggedProgress()
     seconds = log.epoch_seconds | dict(enumerate(times.epoch_seconds if times else (), 1))
-    state = RunState.of(experiment, name=folder.resolve().name, key=key)
-    state.status, state.result = status, failure
+    state = RunState.of(experiment)
+    state.status, state.result, state.num_params = status, failure, log.num_params
     for epoch in epochs:
         state.end_epoch(epoch, seconds.get(epoch.epoch))
     for progress in log.steps:
@@ -118,7 +140,7 @@ def read_state(folder: Path, key: str) -> RunState:
         state.finish(record)
         if (folder / PAGE).is_file():
             state.report = str((folder / PAGE).resolve())
-    return state
+    return state, experiment
 
 
 def _report_answer(path: Path) -> Answer:

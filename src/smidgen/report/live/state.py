@@ -50,11 +50,9 @@ class RunState:
     """The report's address on this server, if it is served."""
 
     @classmethod
-    def of(cls, experiment: Experiment, *, name: str, key: str = "") -> "RunState":
+    def of(cls, experiment: Experiment) -> "RunState":
         """The state of a run of `experiment` before its first step."""
         return cls(
-            name=", ".join(filter(None, [experiment.name, name])),
-            key=key,
             status="running",
             target=experiment.budget.min_accuracy,
             num_epochs=experiment.train.epochs,
