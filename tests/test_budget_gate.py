@@ -20,8 +20,8 @@ from smidgen.errors import SmidgenError
 from smidgen.profiling import profile
 from smidgen.record import RunRecord, format_epoch, format_record, read_record, seal
 from smidgen.runs.check import CheckResult, check
+from smidgen.runs.network import prepare_network
 from smidgen.runs.options import RunOptions
-from smidgen.runs.prepare import prepare_network
 from smidgen.runs.run import run
 
 # --------------------------------------------------------------- limits, at and next to the values

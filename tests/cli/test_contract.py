@@ -94,6 +94,17 @@ print("heavy:", sorted(heavy & set(sys.modules)))
     assert time.perf_counter() - start < 5  # 0.1 on an idle machine
 
 
+def test_training_does_not_load_torchs_compiler(tmp_path: Path) -> None:
+    program = f"""
+import sys
+from smidgen.cli import main
+words = ["train", "4 M 4 M 4 G", "--data", "digits", "--epochs", "1", "--quiet"]
+assert main([*words, "--out", {str(tmp_path)!r}]) == 0
+print(sorted({{"torch._dynamo", "torch._inductor", "sympy", "torchvision"}} & set(sys.modules)))
+"""
+    assert python(program).endswith("\n[]\n")  # loading it takes a second
+
+
 def test_reading_records_imports_neither_torch_nor_matplotlib() -> None:
     program = """
 import sys

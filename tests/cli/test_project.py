@@ -11,7 +11,7 @@ from smidgen.data import open_dataset
 from smidgen.errors import ConfigError, SmidgenError
 from smidgen.report.audit import audit
 from smidgen.report.readme import is_stale
-from smidgen.runs.prepare import prepare_network
+from smidgen.runs.network import prepare_network
 
 
 def test_it_has_an_experiment_a_readme_and_a_workflow(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from smidgen.config.builtin import find_experiment, known_experiments
 from smidgen.data import open_dataset
 from smidgen.errors import ConfigError
 from smidgen.models import REFERENCE
-from smidgen.runs.prepare import prepare_network
+from smidgen.runs.network import prepare_network
 
 FOLDER = Path(__file__).parents[2] / "experiments"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.toml"))

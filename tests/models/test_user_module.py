@@ -16,9 +16,9 @@ from smidgen.models import build
 from smidgen.record import read_record
 from smidgen.report import read_run, write_report
 from smidgen.runs.check import check
+from smidgen.runs.network import prepare_network
 from smidgen.runs.options import RunOptions
 from smidgen.runs.predict import predict
-from smidgen.runs.prepare import prepare_network
 from smidgen.runs.run import RunResult, run
 
 IMAGE = (3, 12, 10)

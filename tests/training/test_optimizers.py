@@ -1,4 +1,6 @@
+import copy
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -69,19 +71,40 @@ def test_frozen_parameters_are_left_out() -> None:
     assert group["params"] == [network[1].weight]
 
 
-@pytest.mark.parametrize(
-    ("settings", "kind"),
-    list(zip(EACH, [torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW], strict=True)),
-)
-def test_settings_reach_the_optimizer(
-    settings: Optimizer, kind: type[torch.optim.Optimizer]
-) -> None:
-    optimizer = build_optimizer(nn.Linear(2, 2), settings)
-    assert type(optimizer) is kind
-    for group in optimizer.param_groups:
-        assert group["lr"] == settings.lr
-        assert group.get("momentum", 0.0) == settings.momentum
-        assert group.get("nesterov", False) == settings.nesterov
+ORACLES = {
+    "sgd": (torch.optim.SGD, {"momentum": 0.9, "nesterov": True}),
+    "plain sgd": (torch.optim.SGD, {"momentum": 0.0, "nesterov": False}),
+    "adam": (torch.optim.Adam, {}),
+    "adamw": (torch.optim.AdamW, {}),
+}
+
+
+@pytest.mark.parametrize("name", ORACLES)
+def test_steps_and_state_are_those_of_torchs_optimizer(name: str) -> None:
+    kind, extra = ORACLES[name]
+    settings = Optimizer(name=name.split()[-1], lr=0.01, weight_decay=0.01, **extra)  # type: ignore[arg-type]
+    torch.manual_seed(0)
+    one = build_chain("4 8 M F", (1, 12, 12), 10)
+    other = copy.deepcopy(one)
+    ours = build_optimizer(one, settings)
+    groups = [
+        {"params": [p for p in other.parameters() if p.ndim >= 2], "weight_decay": 0.01},
+        {"params": [p for p in other.parameters() if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    theirs: Any = kind(groups, lr=0.01, fused=True, **extra)
+    for number in range(5):
+        images = torch.randn(6, 1, 12, 12)
+        for network, optimizer in ((one, ours), (other, theirs)):
+            for group in optimizer.param_groups:
+                group["lr"] = 0.01 / (number + 1)
+            optimizer.zero_grad()
+            network(images).square().mean().backward()
+            optimizer.step()
+    for mine, its in zip(one.parameters(), other.parameters(), strict=True):
+        assert torch.equal(mine, its)
+        assert ours.state[mine].keys() == theirs.state[its].keys()
+        for key, value in ours.state[mine].items():
+            assert torch.equal(value, theirs.state[its][key])
 
 
 def test_nesterov_makes_its_known_steps() -> None:

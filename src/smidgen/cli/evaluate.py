@@ -140,7 +140,7 @@ def _summary(given: argparse.Namespace) -> int:
     from smidgen._storage.serialization import to_plain
     from smidgen.cli.console import print_result, terminal_width
     from smidgen.data import DatasetInfo, open_dataset
-    from smidgen.runs.prepare import prepare_network
+    from smidgen.runs.network import prepare_network
 
     if given.classes is not None and given.classes < 2:
         raise ConfigError(f"--classes is {given.classes}; it must be 2 or more.")

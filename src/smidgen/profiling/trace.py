@@ -121,7 +121,7 @@ def trace(module: nn.Module, input_shape: Shape) -> Trace:
     )
     recorder = _Recorder()
     output: Any = None
-    with eval_mode(module), recorder.recording(module):
+    with eval_mode(module), _one_thread(), recorder.recording(module):
         try:
             with torch.no_grad(), recorder:
                 output = functional_call(module, tensors, (image,))
@@ -167,6 +167,17 @@ def eval_mode(module: nn.Module) -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(fast_path)
         for part, flag in training.items():
             part.training = flag
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute in one thread: on a busy machine, each operator waits up to 8 ms for a second one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -14,7 +14,7 @@ from smidgen.data import open_dataset
 from smidgen.errors import ConfigError
 from smidgen.formatting import counted, plain_table, seconds
 from smidgen.kernels import Unsupported
-from smidgen.runs.prepare import prepare_network
+from smidgen.runs.network import prepare_network
 from smidgen.seeds import preserved_generators
 from smidgen.training import BACKENDS, build_backend
 from smidgen.training.device import compute_settings, require_threads

@@ -36,8 +36,9 @@ from smidgen.report import write_report
 from smidgen.runs.diagnostics import collect_diagnostics
 from smidgen.runs.experiment_files import save_experiment
 from smidgen.runs.load import TrainedNetwork, load_weights
+from smidgen.runs.network import prepare_network
 from smidgen.runs.options import RunOptions
-from smidgen.runs.prepare import data_record, prepare_network
+from smidgen.runs.prepare import data_record
 from smidgen.runs.run import RunResult, save_tensors
 from smidgen.seeds import preserved_generators
 from smidgen.training.device import compute_settings, describe_environment

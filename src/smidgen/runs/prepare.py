@@ -1,4 +1,4 @@
-"""What a run needs before its first step: its network and profile, then data and backend."""
+"""What a run needs for its first step besides network and profile: data and backend."""
 
 from dataclasses import dataclass
 
@@ -6,12 +6,9 @@ import torch
 from torch import nn
 
 from smidgen.config import Experiment
-from smidgen.data import Dataset, DatasetInfo
-from smidgen.models import ModelInMemory, build
-from smidgen.profiling import check_output, profile
+from smidgen.data import Dataset
 from smidgen.record import DataRecord, Environment, Profile
 from smidgen.runs.options import RunOptions
-from smidgen.seeds import seed_all
 from smidgen.training import Backend, choose_backend
 from smidgen.training.device import describe_environment
 
@@ -28,23 +25,6 @@ class PreparedRun:
     backend: Backend
     """Computes the network's training steps."""
     environment: Environment
-
-
-def prepare_network(
-    experiment: Experiment, info: DatasetInfo, seed: int = 0, model: ModelInMemory | None = None
-) -> tuple[nn.Module, Profile]:
-    """Build the experiment's network with the initial weights of `seed`, and profile it.
-
-    `model` is the network, or what makes it, if the experiment says that it is passed in Python.
-
-    Raises:
-        ConfigError, ModelError: it cannot be built, or does not return (batch, classes).
-    """
-    seed_all(seed, "network")
-    network = build(experiment.model, info.image_shape, info.num_classes, model)
-    found = profile(network, info.image_shape)
-    check_output(found, info.num_classes)
-    return network, found
 
 
 def prepare_run(

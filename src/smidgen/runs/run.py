@@ -67,8 +67,9 @@ from smidgen.runs.experiment_files import (
     save_experiment,
 )
 from smidgen.runs.load import TrainedNetwork, load_network
+from smidgen.runs.network import prepare_network
 from smidgen.runs.options import CHECKPOINT_SECONDS, RunOptions
-from smidgen.runs.prepare import PreparedRun, data_record, prepare_network, prepare_run
+from smidgen.runs.prepare import PreparedRun, data_record, prepare_run
 from smidgen.seeds import preserved_generators
 from smidgen.training import (
     Checkpoint,

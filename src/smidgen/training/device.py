@@ -37,17 +37,17 @@ def compute_settings(device: str = "auto", threads: int | None = None) -> Iterat
     """
     require_threads(threads)
     selected = select_device(device)
-    deterministic = torch.are_deterministic_algorithms_enabled()
-    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    mode = torch.get_deterministic_debug_mode()
     threads_before, workspace = torch.get_num_threads(), os.environ.get(_CUBLAS)
     try:
         os.environ.setdefault(_CUBLAS, ":4096:8")  # cuBLAS is deterministic only with a fixed one
-        torch.use_deterministic_algorithms(True, warn_only=True)
+        # use_deterministic_algorithms does the same after it has loaded torch's compiler: a second
+        torch.set_deterministic_debug_mode("warn")
         torch.set_num_threads(threads or threads_before)
         yield selected
     finally:
         torch.set_num_threads(threads_before)
-        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+        torch.set_deterministic_debug_mode(mode)
         if workspace is None:
             os.environ.pop(_CUBLAS, None)
 

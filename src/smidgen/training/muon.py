@@ -1,7 +1,4 @@
-"""Steps of equal size in all directions for filters, Nesterov momentum for the rest."""
-
-from collections.abc import Callable, Iterable
-from typing import Any
+"""Muon's update: steps of equal size in all directions."""
 
 import torch
 from torch import Tensor
@@ -28,43 +25,12 @@ def orthogonalized(matrices: Tensor, steps: int = 5) -> Tensor:
     return x.mT if tall else x
 
 
-class Muon(torch.optim.Optimizer):
-    """Muon for the parameters of groups with `orthogonal`, Nesterov's momentum for all others.
+def orthogonal_updates(updates: list[Tensor]) -> list[Tensor]:
+    """Each update orthogonalized as a matrix, and scaled by sqrt(max(1, rows / columns)).
 
-    A filter bank (out, in, height, width) is a matrix (out, in * height * width): its momentum is
-    orthogonalized, and scaled by sqrt(max(1, rows / columns)). Weight decay takes lr * weight_decay
-    of a weight at each step there, and is added to the gradient elsewhere, as in SGD.
+    A filter bank (out, in, height, width) is a matrix (out, in * height * width). Those of one
+    shape are computed together.
     """
-
-    def __init__(self, groups: Iterable[dict[str, Any]], lr: float, momentum: float) -> None:
-        defaults = {"lr": lr, "momentum": momentum, "weight_decay": 0.0, "orthogonal": False}
-        super().__init__(groups, defaults)
-
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """Take one; every parameter has a gradient."""
-        assert closure is None
-        for group in self.param_groups:
-            parameters: list[Tensor] = group["params"]
-            gradients = [p.grad for p in parameters if p.grad is not None]
-            decay, lr = group["weight_decay"], group["lr"]
-            if decay and not group["orthogonal"]:
-                gradients = list(torch._foreach_add(gradients, parameters, alpha=decay))
-            momenta = [
-                self.state[p].setdefault("momentum_buffer", torch.zeros_like(p)) for p in parameters
-            ]
-            torch._foreach_mul_(momenta, group["momentum"])
-            torch._foreach_add_(momenta, gradients)
-            ahead = list(torch._foreach_add(gradients, momenta, alpha=group["momentum"]))
-            if group["orthogonal"]:
-                ahead = _orthogonal(ahead)
-                if decay:
-                    torch._foreach_mul_(parameters, 1 - lr * decay)
-            torch._foreach_add_(parameters, ahead, alpha=-lr)
-
-
-def _orthogonal(updates: list[Tensor]) -> list[Tensor]:
-    """Each update as `Muon` takes it; those of one shape are computed together."""
     found: dict[int, Tensor] = {}
     shapes: dict[tuple[int, int], list[int]] = {}
     for place, update in enumerate(updates):
