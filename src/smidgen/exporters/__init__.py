@@ -1,0 +1,1 @@
+"""Export of trained networks to other runtimes, each checked against the network."""
