@@ -1,3 +1,4 @@
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -6,13 +7,14 @@ import pytest
 from PIL import Image
 
 from smidgen.budget import Budget, Verdict
-from smidgen.config import Augment
+from smidgen.config import Augment, Model
 from smidgen.errors import RecordError, SmidgenError
+from smidgen.formatting import markdown_table, percent
 from smidgen.record import RunRecord, format_record
-from smidgen.record.profile import layer_table, receptive_field_table, totals
+from smidgen.record.profile import layer_rows, receptive_field_rows, total_rows
 from smidgen.report import read_run, write_report
 from smidgen.report.observations import observations, result_sentence
-from smidgen.report.run_page import sections_of
+from smidgen.report.run_page import sections_of, tiles
 
 
 @pytest.fixture
@@ -49,8 +51,9 @@ def test_the_page_shows_the_record(finished_folder: Path, record: RunRecord) -> 
         assert all(cell in text for cell in limit.cells)
     for sentence in observations(record):
         assert f"- {sentence}\n" in text
-    for table in (layer_table, receptive_field_table, totals):
-        assert f"```\n{table(record.profile)}\n```" in text
+    tables = (layer_rows, receptive_field_rows, lambda profile: (("", ""), total_rows(profile)))
+    for table in tables:
+        assert markdown_table(*table(record.profile)) in text
     assert f"```\n{record.command}\n```" in text
     assert record.weights_sha256 in text
     assert "1,137 images of digits" in text
@@ -88,7 +91,7 @@ def test_a_missed_budget_and_a_missing_target_are_shown(
     rewrite(run_copy, replace(record, verdict=verdict, experiment=experiment))
     text = page(run_copy, tmp_path / "out")
     assert "**NOT inside the budget.**" in text
-    assert "The experiment states none." in text
+    assert "The experiment states no target." in text
     assert text.count("FAIL") == len(limits) == str(verdict).count("FAIL")
 
 
@@ -129,7 +132,7 @@ def test_the_page_says_what_the_folder_lacks(run_copy: Path, tmp_path: Path) -> 
     text = page(run_copy, tmp_path / "out")
     assert "The run did not finish: it has 2 of 2 epochs" in text
     assert all(sentence in text for sentence in run.missing)
-    assert "## Layers" not in text
+    assert "### Layers" not in text
 
 
 def test_a_last_line_that_was_cut_off_is_left_out(run_copy: Path) -> None:
@@ -199,17 +202,62 @@ def test_the_curves_mention_only_what_the_run_had(finished_folder: Path) -> None
         epochs=tuple(replace(epoch, validation=None) for epoch in run.epochs),
         record=replace(run.record, profile=replace(run.record.profile, layers=tuple(layers))),
     )
-    curves, samples = sections_of(plain)[:2]
+    curves, *_, samples = sections_of(plain)
     assert "averages over the epoch: while the weights change." in curves.text
     assert [plot.caption for plot in curves.plots[:2]] == [
         "Training accuracy by epoch",
         "Training loss by epoch",
     ]
-    assert "augment" not in samples.text + samples.plots[0].caption
+    assert "augment" not in samples.text + samples.images[0].caption
 
 
-def test_the_page_prints_its_epochs_and_has_no_metadata(finished_folder: Path) -> None:
+def test_the_page_prints_its_epochs_and_has_no_metadata(
+    finished_folder: Path, record: RunRecord
+) -> None:
     html = (finished_folder / "report.html").read_text(encoding="utf-8")
     assert '<div class="printed">\n<h3>All epochs</h3>' in html
+    assert html.count(f"<td>{record.epochs[0].epoch}</td>") >= 2
     assert "<metadata>" not in html
     assert "rdf:" not in html
+
+
+def test_the_page_begins_with_the_numbers_that_matter(
+    finished_folder: Path, record: RunRecord
+) -> None:
+    shown = {
+        name: (value, limit, word) for name, value, limit, word in tiles(read_run(finished_folder))
+    }
+    assert shown["parameters"] == (f"{record.profile.num_params:,}", "at most 1,000", "pass")
+    assert shown["test accuracy"] == (
+        percent(record.test.score.accuracy),
+        "at least 15.00 %",
+        "pass",
+    )
+    assert shown["seed"] == ("3", "", "")
+    assert list(shown) == [
+        *("test accuracy", "parameters", "multiply-adds", "epochs", "training", "seed")
+    ]
+
+
+def test_every_section_is_in_the_contents(finished_folder: Path) -> None:
+    html = (finished_folder / "report.html").read_text(encoding="utf-8")
+    headings = re.findall(r'<h2 id="([^"]+)">', html)
+    assert len(headings) == len(set(headings)) >= 9
+    assert re.findall(r'<li><a href="#([^"]+)">', html) == headings
+
+
+def test_the_page_needs_no_other_file(finished_folder: Path) -> None:
+    page = finished_folder / "report.html"
+    html = page.read_text(encoding="utf-8")
+    assert page.stat().st_size < 1_000_000
+    assert not re.findall(r'(?:src|href)="(?!data:|#)[^"]+"', html)
+    assert not re.findall(r"url\((?!#)", html)
+
+
+def test_dropout_that_drops_nothing_is_not_mentioned(finished_folder: Path) -> None:
+    run = read_run(finished_folder)
+    model = Model(net="gap-6k", args={"dropout": 0.0})
+    none = replace(run, experiment=replace(run.experiment, model=model))
+    some = replace(run, experiment=replace(run.experiment, model=replace(model, args={})))
+    assert "dropout" not in sections_of(none)[0].text
+    assert "with dropout" in sections_of(some)[0].text

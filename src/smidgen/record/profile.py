@@ -100,7 +100,7 @@ class Profile:
 
     def _repr_html_(self) -> str:
         """Layers, receptive fields and totals as tables, for notebooks."""
-        tables = (layer_rows(self), receptive_field_rows(self), (("", ""), _total_rows(self)))
+        tables = (layer_rows(self), receptive_field_rows(self), (("", ""), total_rows(self)))
         notes = (("note",), [(note,) for note in self.notes])
         return "\n".join(html_table(*table) for table in (*tables, notes) if table[1])
 
@@ -179,7 +179,7 @@ def receptive_field_rows(profile: Profile) -> Table:
 def totals(profile: Profile, max_width: int = 99) -> str:
     """Parameters, multiply-adds and bytes, one line each; then the profile's notes."""
     lines = []
-    for name, total in _total_rows(profile):
+    for name, total in total_rows(profile):
         number, *rest = total.split(" ", 1)
         lines.append(" ".join([f"{name:<26}{number:>14}", *rest]))
     notes = [
@@ -188,7 +188,8 @@ def totals(profile: Profile, max_width: int = 99) -> str:
     return "\n".join([*lines, *notes])
 
 
-def _total_rows(profile: Profile) -> list[tuple[str, str]]:
+def total_rows(profile: Profile) -> list[tuple[str, ...]]:
+    """Name and value of each total."""
     counts = {
         "Total params": profile.num_params,
         "Trainable params": profile.num_trainable_params,

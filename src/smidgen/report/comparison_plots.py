@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from smidgen.formatting import percent
 from smidgen.report.grouping import Group
 from smidgen.report.page import Plot
-from smidgen.report.plots import add_legend, curves
+from smidgen.report.plots import curves
 from smidgen.report.run_folder import RunFolder
-from smidgen.report.style import INK, NARROW, add_title, line_style, new_figure
+from smidgen.report.style import INK, NARROW, add_legend, add_title, line_style, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

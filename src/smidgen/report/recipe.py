@@ -1,28 +1,29 @@
 """The recipe of a run as a table: every setting of its data and training, with the defaults."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from smidgen._storage.serialization import to_plain
 from smidgen.config import Data, Experiment, Model, Train
 from smidgen.record import RunRecord
+from smidgen.report.page import Table
 
-HEADER = ("setting", "value", "default, where it differs")
+HEADER = ("setting", "value", "default, if it differs")
+
+_WITHOUT_DEFAULT = ("model.", "data.name", "data.path")
 
 
-def recipe_table(
-    experiment: Experiment, record: RunRecord | None
-) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
-    """Header and rows: each setting by its key in the experiment's file, then how it was run."""
+def recipe_table(experiment: Experiment, record: RunRecord | None) -> Table:
+    """Each setting by its key in the experiment's file, then how it was run; changes are marked."""
     default = Experiment(
         name=experiment.name, model=Model(chain="1"), data=Data(name="mnist"), train=Train()
     )
     usual = dict(_settings(to_plain(default)))
-    rows = []
+    rows: list[tuple[str, str, str]] = []
     for key, value in _settings(to_plain(experiment)):
-        # a network and a data set have no default
-        differs = not key.startswith("model.") and key in usual and usual[key] != value
-        rows.append((key, value, usual[key] if differs and key != "data.name" else ""))
+        default_value = usual.get(key, "none")
+        has_default = not key.startswith(_WITHOUT_DEFAULT)
+        rows.append((key, value, default_value if has_default and default_value != value else ""))
     if record is not None:
         environment = record.environment
         rows += [
@@ -30,7 +31,8 @@ def recipe_table(
             ("backend", environment.backend, ""),
             ("threads", str(environment.threads), ""),
         ]
-    return HEADER, rows
+    marked = [number for number, row in enumerate(rows) if row[2]]
+    return Table(HEADER, rows, text_columns=(1, 2), marked=marked)
 
 
 def _settings(plain: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -5,18 +5,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from smidgen.config import Augment
-from smidgen.formatting import capitalized, percent
+from smidgen.formatting import capitalized, percent, seconds
 from smidgen.record import Epoch, RunRecord, Score, Times
-from smidgen.record.profile import layer_table, receptive_field_table, totals
 from smidgen.report import plots
-from smidgen.report.image_grid import named_rows
+from smidgen.report.image_grid import arrange, colored
+from smidgen.report.mistakes import mistakes
+from smidgen.report.network import network
 from smidgen.report.observations import data_sentence, observations, provenance, result_sentence
-from smidgen.report.page import Plot, Section, write_page
+from smidgen.report.page import Images, Plot, Section, Table, write_page
 from smidgen.report.recipe import recipe_table
 from smidgen.report.run_folder import RunFolder, read_run
-
-Table = tuple[Sequence[str], Sequence[Sequence[str]]]
 
 
 def write_report(run: "RunFolder | str | os.PathLike[str]", out: Path | None = None) -> Path:
@@ -36,12 +37,14 @@ def write_report(run: "RunFolder | str | os.PathLike[str]", out: Path | None = N
         "run": run,
         "record": record,
         "experiment": run.experiment,
+        "tiles": tiles(run),
         "sections": sections,
         "epochs": epoch_table(run.epochs, run.times),
         "notes": (*run.missing, *(record.data.notes + record.warnings if record else ())),
+        "recipe": None
+        if record and record.trained_elsewhere
+        else recipe_table(run.experiment, record),
     }
-    if record is None or not record.trained_elsewhere:
-        context["recipe"] = recipe_table(run.experiment, record)
     if record is not None:
         context |= {
             "result": result_sentence(record, run.times),
@@ -49,12 +52,32 @@ def write_report(run: "RunFolder | str | os.PathLike[str]", out: Path | None = N
             "data": data_sentence(record),
             "observations": observations(record),
             "provenance": provenance(record, run.times),
-            "layers": layer_table(record.profile),
-            "receptive_field": receptive_field_table(record.profile),
-            "totals": totals(record.profile),
         }
-    shown = [plot for section in sections for plot in section.plots]
-    return write_page("run", context, shown, out or run.folder)
+    drawings = [drawing for section in sections for drawing in section.drawings]
+    return write_page("run", context, drawings, out or run.folder)
+
+
+Tile = tuple[str, str, str, str]
+"""Name, value, limit and the class that colors it: pass, fail or none."""
+
+
+def tiles(run: RunFolder) -> list[Tile]:
+    """The numbers that matter most, each with the limit that the budget sets for it."""
+    record, times = run.record, run.times
+    done = f"{len(run.epochs)} of {run.experiment.train.epochs}"
+    if record is None:
+        return [("epochs", done, "", "")]
+    values = {
+        "test accuracy": percent(record.test.score.accuracy),
+        "parameters": f"{record.profile.num_params:,}",
+        "multiply-adds": f"{record.profile.macs:,}",
+        "epochs": str(record.num_epochs) if record.num_epochs is not None else "not known",
+    }
+    limits = {name: (allowed, word.lower()) for name, allowed, _, word in record.verdict.rows}
+    shown = [(name, value, *limits.get(name, ("", ""))) for name, value in values.items()]
+    if times and run.epochs:
+        shown.append(("training", seconds(times.train_seconds), "", ""))
+    return [*shown, ("seed", str(record.seed), "", "")]
 
 
 def epoch_table(epochs: Sequence[Epoch], times: Times | None = None) -> Table:
@@ -70,7 +93,7 @@ def epoch_table(epochs: Sequence[Epoch], times: Times | None = None) -> Table:
         "seconds": [f"{taken:.1f}" for taken in times.epoch_seconds] if times else [],
     }
     filled = {name: cells for name, cells in columns.items() if any(cells)}
-    return tuple(filled), list(zip(*filled.values(), strict=True))
+    return Table(tuple(filled), list(zip(*filled.values(), strict=True)))
 
 
 def _loss(score: Score | None) -> str:
@@ -82,19 +105,18 @@ def _accuracy(score: Score | None) -> str:
 
 
 def sections_of(run: RunFolder) -> list[Section]:
-    """The sections with plots that the run has the data for."""
+    """The sections that the run has the data for."""
     sections = []
     if run.epochs:
         sections.append(_curves(run))
-    if "samples" in run.diagnostics:
-        sections.append(_samples(run))
     if run.record is not None:
-        sections.append(_mistakes(run, run.record))
+        sections.append(mistakes(run.record, run.diagnostics))
         if run.record.test.calibration:
             sections.append(_calibration(run.record))
-    if shown := _network_plots(run):
-        text = "Where its parameters and multiply-adds are, and what its first convolution does."
-        sections.append(Section("Inside the network", text, shown))
+    if (found := network(run)) is not None:
+        sections.append(found)
+    if "samples" in run.diagnostics:
+        sections.append(_samples(run))
     return sections
 
 
@@ -131,7 +153,8 @@ def _training_conditions(run: RunFolder) -> list[str]:
         last = "the last epoch" if clean == 1 else f"the last {clean} epochs"
         conditions.append("on augmented images" + (f" except in {last}" if clean else ""))
     layers = run.record.profile.layers if run.record else ()
-    if any("Dropout" in layer.operation for layer in layers):
+    unused = run.experiment.model.args.get("dropout") == 0  # its layers pass everything on
+    if any("Dropout" in layer.operation for layer in layers) and not unused:
         conditions.append("with dropout")
     return conditions
 
@@ -141,50 +164,16 @@ def _augments(augment: Augment) -> bool:
 
 
 def _samples(run: RunFolder) -> Section:
-    samples, augmented = run.diagnostics["samples"], run.diagnostics.get("augmented")
-    middle = -(-len(samples) // 2)
+    samples = colored(run.diagnostics["samples"])
+    augmented = run.diagnostics.get("augmented")
     if augmented is not None and _augments(run.experiment.data.augment):
         text = "Training images, each with one random augmentation below it."
         caption = "Training images and the same images augmented"
-        rows = [samples[:middle], augmented[:middle], samples[middle:], augmented[middle:]]
-        names = ["original", "augmented"] * 2
+        pairs = zip(samples, colored(augmented), strict=False)
+        samples = np.stack([arrange([one[None], other[None]]) for one, other in pairs])
     else:
         text, caption = "Training images as they are.", "Training images"
-        rows, names = [samples[:middle], samples[middle:]], ["", ""]
-    shown = [(row, name) for row, name in zip(rows, names, strict=True) if len(row)]
-    figure = named_rows([row for row, _ in shown], [name for _, name in shown], cell=0.35)
-    return Section("Samples", text, (Plot("samples", caption, figure),))
-
-
-def _mistakes(run: RunFolder, record: RunRecord) -> Section:
-    test, classes = record.test, record.data.classes
-    shown = [
-        Plot(
-            "confusion",
-            "Confusion matrix of the test images: true class by predicted class",
-            plots.confusion_matrix(test.confusion, classes),
-        ),
-        Plot(
-            "class-accuracy",
-            "Test accuracy of each class",
-            plots.class_accuracy(test.confusion, classes),
-        ),
-    ]
-    worst = [run.diagnostics.get(name) for name in ("wrong", "wrong_labels", "wrong_shares")]
-    images, labels, probabilities = worst
-    if images is not None and labels is not None and probabilities is not None and len(images):
-        caption = (
-            "The misclassified test images with the highest loss, and the probabilities of their "
-            "most probable classes; the true class in green"
-        )
-        figure = plots.worst_predictions(images, labels, probabilities, classes)
-        shown.append(Plot("worst-predictions", caption, figure))
-    text = (
-        f"{test.num_images - test.num_correct:,} of {test.num_images:,} test images are "
-        "misclassified. A darker cell stands for a larger share of the images of its true class; "
-        "correct predictions are green."
-    )
-    return Section("Mistakes", text, tuple(shown))
+    return Section("Samples", text, images=[Images("samples", caption, samples, size=56)])
 
 
 def _calibration(record: RunRecord) -> Section:
@@ -193,21 +182,20 @@ def _calibration(record: RunRecord) -> Section:
         f"Expected calibration error: {100 * error:.2f} points, the mean distance between "
         "confidence and accuracy over bins of equal width, weighted by images."
     )
-    caption = "Accuracy against confidence, by bin, with the number of images"
+    caption = "Accuracy against confidence, by bin"
     figure = plots.reliability_diagram(record.test.calibration)
-    return Section("Calibration", text, (Plot("calibration", caption, figure),))
-
-
-def _network_plots(run: RunFolder) -> tuple[Plot, ...]:
-    shown = []
-    if run.record is not None and any(row.params or row.macs for row in run.record.profile.layers):
-        caption = "Each layer's share of the parameters and of the multiply-adds"
-        shown.append(Plot("cost", caption, plots.cost_by_layer(run.record.profile)))
-    if run.filters is not None:
-        figure = plots.filters(run.filters)
-        shown.append(Plot("filters", "Filters of the first convolution", figure))
-    if "maps" in run.diagnostics:
-        caption = "Feature maps of the first convolution for one image"
-        figure = plots.feature_maps(run.diagnostics["maps"])
-        shown.append(Plot("feature-maps", caption, figure))
-    return tuple(shown)
+    bins = record.test.calibration
+    rows = [
+        (
+            f"{percent(number / len(bins))[:-5]} to {percent((number + 1) / len(bins))[:-5]} %",
+            f"{found.num_images:,}",
+            percent(found.confidence),
+            percent(found.accuracy),
+        )
+        for number, found in enumerate(bins)
+        if found.num_images
+    ]
+    table = Table(("bin", "images", "confidence", "accuracy"), rows)
+    return Section(
+        "Calibration", text, plots=[Plot("calibration", caption, figure)], tables=[table]
+    )

@@ -18,17 +18,23 @@ COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P")
 LINES = ("-", "--", ":", "-.")
 INK = "#010203"  # text and axes: becomes the page's own text color in an SVG
-NARROW = 4.6  # inches: the text of a figure this wide is readable on a phone
+NARROW = 4.9  # inches: a column of a page, in which a figure is about as large as it was drawn
+LOW = 3.3  # inches: the height of most figures, so that their rows are even
 _MOST_LETTERS = 25  # of a name in a figure
+_MARGINS = {"left": 0.72, "right": 0.12, "bottom": 0.55, "top": 0.35}  # inches around the axes
+_LEGEND_LINE = 0.22  # inches
 _NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 _STYLE: Any = {
     "svg.fonttype": "none",  # text stays text, in the page's font
     "svg.hashsalt": "smidgen",  # the same record gives the same bytes
-    "font.size": 11,
+    "font.size": 12,
     "text.color": INK,
     "axes.edgecolor": INK,
     "axes.labelcolor": INK,
+    "axes.labelsize": 12,
     "axes.titlesize": 12,
+    "axes.titlelocation": "left",
+    "axes.titleweight": "bold",
     "xtick.color": INK,
     "ytick.color": INK,
     "axes.spines.top": False,
@@ -37,6 +43,7 @@ _STYLE: Any = {
     "grid.color": "#888888",
     "grid.alpha": 0.3,
     "legend.frameon": False,
+    "legend.fontsize": 12,
     "figure.facecolor": "none",
     "axes.facecolor": "none",
 }
@@ -44,12 +51,49 @@ _STYLE: Any = {
 
 @contextmanager
 def new_figure(width: float, height: float) -> Iterator["Figure"]:
-    """An empty figure, sized in inches; axes made within the context have the project's style."""
+    """An empty figure, sized in inches; axes made within the context have the project's style.
+
+    The margins are fixed: measuring all texts for a layout takes longer than drawing them.
+    """
     import matplotlib
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context(_STYLE):
-        yield Figure(figsize=(width, height), layout="constrained")
+        figure = Figure(figsize=(width, height))
+        set_margins(figure)
+        yield figure
+
+
+def set_margins(figure: "Figure", **inches: float) -> None:
+    """Place the axes: the distances named (left, right, bottom, top) differ from the usual ones."""
+    width, height = figure.get_size_inches()
+    margins = _MARGINS | inches
+    figure.subplots_adjust(
+        left=margins["left"] / width,
+        right=1 - margins["right"] / width,
+        bottom=margins["bottom"] / height,
+        top=1 - margins["top"] / height,
+    )
+
+
+def add_legend(figure: "Figure", columns: int) -> None:
+    """Add a legend below the axes, where no curve crosses it, in rows of `columns` entries."""
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    rows = -(-len(labels) // columns)
+    set_margins(figure, bottom=_MARGINS["bottom"] + _LEGEND_LINE * rows)
+    # matplotlib fills a legend column by column, readers go row by row
+    order = [i for column in range(columns) for i in range(column, len(labels), columns)]
+    figure.legend(
+        [handles[i] for i in order],
+        [labels[i] for i in order],
+        loc="lower center",
+        ncols=columns,
+        borderpad=0,
+        borderaxespad=0.3,
+        columnspacing=1 if columns > 3 else 1.5,
+        handlelength=1.8,
+        handletextpad=0.5,
+    )
 
 
 def line_style(number: int) -> dict[str, str]:
@@ -70,8 +114,12 @@ def short_names(names: Sequence[str]) -> list[str]:
     >>> short_names(["cat", "a dog that is not a cat, but a dog"])
     ['cat', 'a dog that is…, but a dog']
     """
-    short = [name if len(name) <= _MOST_LETTERS else f"{name[:13]}…{name[-11:]}" for name in names]
-    return [name.replace("$", r"\$") for name in short]
+    return [short_name(name).replace("$", r"\$") for name in names]
+
+
+def short_name(name: str) -> str:
+    """The name without its middle, if it is long."""
+    return name if len(name) <= _MOST_LETTERS else f"{name[:13]}…{name[-11:]}"
 
 
 def add_title(artist: "Artist", title: str) -> None:
@@ -80,7 +128,7 @@ def add_title(artist: "Artist", title: str) -> None:
 
 
 def as_svg(figure: "Figure", alt: str) -> str:
-    """The figure as an SVG element in the page's text color; `alt` describes it in words."""
+    """The figure as an SVG element in the page's colors; `alt` describes it in words."""
     import matplotlib
 
     buffer = io.StringIO()
@@ -88,6 +136,8 @@ def as_svg(figure: "Figure", alt: str) -> str:
         figure.savefig(buffer, format="svg", transparent=True, metadata=_NO_METADATA)
     text = buffer.getvalue()
     text = text[text.index("<svg") :].replace(INK, "currentColor")
+    for number, color in enumerate(COLORS):  # lighter ones on a dark page
+        text = text.replace(color.lower(), f"var(--c{number}, {color})")
     # matplotlib's identifiers are unique within a figure only, and a page has many.
     salt = format(zlib.crc32(alt.encode()), "08x")
     text = re.sub(r'(id="|url\(#|href="#)', lambda match: f"{match[0]}{salt}-", text)
