@@ -46,7 +46,7 @@ def _integer_layer(network: GraphNetwork, place: int) -> IntegerLayer:
         return _integer_convolution(network, place, layer, common)
     if isinstance(layer, Addition):
         (s1, z1), (s2, z2) = (network.ranges[source] for source in layer.inputs)
-        shift = _shift(max(s1, s2) / scale, limit=22)  # 9 bits times 15 bits, twice
+        shift = _shift(max(s1, s2) / scale, 1, 21)  # 9 bits times 15 bits, twice
         first, second = (round(s / scale * 2**shift) for s in (s1, s2))
         bias = -z1 * first - z2 * second + (1 << (shift - 1))
         return IntegerAddition(
@@ -137,23 +137,23 @@ def _requantization(
         pre_shift += 1
     dropped = (2**pre_shift - 1) / 2  # the mean of what the pre-shift cuts off
     factor = factor * 2.0**pre_shift
-    shift = _shift(float(np.abs(factor).max()), limit=30)
+    shift = _shift(float(np.abs(factor).max()), 6, 21)
     return Requantization(
         pre_shift=pre_shift,
         bias=np.round((bias + dropped) / 2**pre_shift).astype(np.int16),
         rectified=rectified,
-        multiplier=np.round(factor * 2**shift).astype(np.int16),
+        multiplier=np.round(factor * 2**shift).clip(1 - _LIMIT, _LIMIT - 1).astype(np.int16),
         shift=shift,
-        offset=np.round(offset).astype(np.int16),
+        offset=np.round(offset * 64).clip(1 - (1 << 14), (1 << 14) - 1).astype(np.int16),
         low=clamp[0],
         high=clamp[1],
     )
 
 
-def _shift(factor: float, limit: int) -> int:
-    """The largest shift, from 1 to `limit`, with which `factor` fits 16 bits."""
-    shift = limit
-    while shift > 1 and round(factor * 2**shift) >= _LIMIT:
+def _shift(factor: float, low: int, high: int) -> int:
+    """The largest shift from `low` to `high` with which `factor` fits 16 bits."""
+    shift = high
+    while shift > low and round(factor * 2**shift) >= _LIMIT:
         shift -= 1
     return shift
 

@@ -22,10 +22,10 @@ PIXELS = -1
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Requantization:
-    """How a sum becomes an int8: clamp(((t * multiplier + 2^(shift - 1)) >> shift) + offset).
+    """How a sum becomes an int8: clamp((t * multiplier + offset * 2^(shift - 6) + half) >> shift).
 
-    t is `(sum >> pre_shift) + bias`, which fits 16 bits, and so do all factors. Arrays have a value
-    for each output channel.
+    t is `(sum >> pre_shift) + bias`, which fits 16 bits, and so do multiplier and offset; half is
+    2^(shift - 1), and no intermediate result exceeds 32 bits. Arrays have a value for each channel.
     """
 
     pre_shift: int
@@ -34,8 +34,9 @@ class Requantization:
     """Whether max(t, 0) takes the place of t: a ReLU, after which a batch norm follows."""
     multiplier: Int16
     shift: int
-    """From 1 to 30."""
+    """From 6 to 21."""
     offset: Int16
+    """In 64ths, below 2^14 in magnitude."""
     low: int
     high: int
 
@@ -44,8 +45,9 @@ class Requantization:
         t = (sums >> self.pre_shift) + _by_channel(self.bias)
         if self.rectified:
             t = np.maximum(t, 0)
-        scaled = (t * _by_channel(self.multiplier) + (1 << (self.shift - 1))) >> self.shift
-        return _clamped(scaled + _by_channel(self.offset), self.low, self.high)
+        added = (_by_channel(self.offset) << (self.shift - 6)) + (1 << (self.shift - 1))
+        scaled = (t * _by_channel(self.multiplier) + added) >> self.shift
+        return _clamped(scaled, self.low, self.high)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -152,9 +152,12 @@ def best_range(values: Tensor) -> tuple[float, int]:
 
 
 def _rounded(values: Tensor, scale: float, zero_point: int) -> Tensor:
-    """Values as int8 represents them; gradients pass where they are within its range."""
+    """Values as int8 represents them; gradients pass where they are within its range.
+
+    Halves are rounded up, as the integer network does.
+    """
     inside = (values / scale).clamp(-128 - zero_point, 127 - zero_point)
-    return (inside + (inside.round() - inside).detach()) * scale
+    return (inside + ((inside + 0.5).floor() - inside).detach()) * scale
 
 
 def _rounded_weight(weight: Tensor, step: Tensor, largest: int) -> Tensor:
