@@ -170,6 +170,10 @@ def write_page(
         write_atomic(figures / f"{drawing.name}.png", drawing.png)
     page = out / PAGE
     for path, suffix in ((out / "report.md", "md"), (page, "html")):
-        text = _TEMPLATES.get_template(f"{template}.{suffix}.jinja").render(context)
-        write_atomic(path, text)
+        write_atomic(path, render(f"{template}.{suffix}", context))
     return page
+
+
+def render(template: str, context: dict[str, Any]) -> str:
+    """The text of the template of this name, such as run.html, filled from `context`."""
+    return _TEMPLATES.get_template(f"{template}.jinja").render(context)

@@ -6,7 +6,6 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from importlib import resources
 from typing import Any
 
 from smidgen._storage.digests import running_sha256
@@ -15,6 +14,7 @@ from smidgen.callbacks import Progress
 from smidgen.config import Experiment
 from smidgen.record import Epoch, RunRecord
 from smidgen.report.live.server import Answer
+from smidgen.report.page import render
 
 
 @dataclass(kw_only=True, slots=True)
@@ -43,7 +43,9 @@ class RunState:
     passed: bool | None = None
     """Whether the run is inside its budget; None without limits or record."""
     result: str = ""
-    """The verdict, or why there is none."""
+    """The verdict in a few words, or why there is none."""
+    limits: list[tuple[str, str, str, str]] = field(default_factory=list)
+    """The verdict's rows."""
     report: str = ""
     """The path of the report on this machine."""
     report_url: str = ""
@@ -87,7 +89,7 @@ class RunState:
         self.num_params = record.profile.num_params
         self.accuracy = record.test.score.accuracy
         self.passed = record.verdict.passed if record.verdict.limits else None
-        self.result = str(record.verdict)
+        self.result, self.limits = record.verdict.status, record.verdict.rows
         self.seconds_left = None
 
 
@@ -115,7 +117,7 @@ def _finite(value: Any) -> Any:
 
 def page_answers(snapshot: Callable[[], bytes]) -> dict[str, Answer]:
     """The page itself and state.json, which `snapshot` makes."""
-    page = resources.files("smidgen.report.live").joinpath("page.html").read_bytes()
+    page = render("live.html", {"title": "smidgen: live"}).encode()
     policy = _content_security_policy(page)
     return {
         "/": Answer("text/html; charset=utf-8", lambda: page, policy),
@@ -124,14 +126,15 @@ def page_answers(snapshot: Callable[[], bytes]) -> dict[str, Answer]:
 
 
 def _content_security_policy(page: bytes) -> str:
-    """Allow the page's own script and style only, and requests to this server only."""
+    """Allow the page's own scripts and styles only, and requests to this server only."""
 
-    def digest(element: bytes) -> str:
-        (content,) = re.findall(rb"<%b>(.*?)</%b>" % (element, element), page, re.DOTALL)
-        return base64.b64encode(running_sha256(content).digest()).decode()
+    def digests(element: bytes) -> str:
+        found = re.findall(rb"<%b>(.*?)</%b>" % (element, element), page, re.DOTALL)
+        hashes = [base64.b64encode(running_sha256(text).digest()).decode() for text in found]
+        return " ".join(f"'sha256-{digest}'" for digest in hashes)
 
     return (
         "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
-        f"script-src 'sha256-{digest(b'script')}'; style-src 'sha256-{digest(b'style')}'; "
+        f"script-src {digests(b'script')}; style-src {digests(b'style')}; "
         "connect-src 'self'; img-src data:"
     )
