@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from smidgen.config import Augment
 from smidgen.data import normalize
-from smidgen.runs.diagnostics import MAPS, SAMPLES, WORST, collect_diagnostics
+from smidgen.runs.diagnostics import EXAMPLES, MAPS, SAMPLES, WORST, collect_diagnostics
 
 if TYPE_CHECKING:
     from smidgen.data import Dataset
@@ -23,6 +23,24 @@ class Biased(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         scores: Tensor = self.scores + 0.001 * self.conv(x).mean((1, 2, 3))[:, None] ** 2
         return scores
+
+
+class Oracle(nn.Module):
+    """Knows the test images by heart."""
+
+    def __init__(self, digits: "Dataset") -> None:
+        super().__init__()
+        self.digits = digits
+
+    def forward(self, x: Tensor) -> Tensor:
+        test = self.digits.test
+        known = normalize(test.images, self.digits.mean, self.digits.std).flatten(1)
+        nearest = torch.cdist(x.flatten(1), known).argmin(1)
+        predicted = self.predict(test.labels[nearest], nearest)
+        return 20.0 * nn.functional.one_hot(predicted, 10).float()
+
+    def predict(self, labels: Tensor, index: Tensor) -> Tensor:
+        return labels
 
 
 @pytest.fixture(scope="module")
@@ -49,17 +67,25 @@ def test_the_worst_mistakes_come_first(shown: dict[str, Tensor], digits: "Datase
     assert (shares.argmax(1) == 9).all()
 
 
+def test_the_most_frequent_pairs_have_examples(digits: "Dataset") -> None:
+    class Confused(Oracle):
+        """Predicts 1 for every 8, and 5 for the first two 3s."""
+
+        def predict(self, labels: Tensor, index: Tensor) -> Tensor:
+            first = (digits.test.labels == 3).nonzero()[:2, 0]
+            predicted = torch.where(labels == 8, 1, labels)
+            return torch.where(torch.isin(index, first), 5, predicted)
+
+    shown = collect_diagnostics(Confused(digits), digits, Augment(), seed=0)
+    labels, predicted = shown["pairs_labels"].tolist(), shown["pairs_predicted"].tolist()
+    assert list(zip(labels, predicted, strict=True)) == [(8, 1)] * EXAMPLES + [(3, 5)] * 2
+    threes = digits.test.images[digits.test.labels == 3]
+    assert torch.equal(shown["pairs"][-2:], threes[:2])
+
+
 def test_a_network_without_mistakes_or_convolutions_shows_none(digits: "Dataset") -> None:
-    class Oracle(nn.Module):
-        """Knows the test images by heart."""
-
-        def forward(self, x: Tensor) -> Tensor:
-            known = normalize(digits.test.images, digits.mean, digits.std).flatten(1)
-            nearest = torch.cdist(x.flatten(1), known).argmin(1)
-            return 20.0 * nn.functional.one_hot(digits.test.labels[nearest], 10).float()
-
-    shown = collect_diagnostics(Oracle(), digits, Augment(), seed=0)
-    assert len(shown["wrong"]) == 0
+    shown = collect_diagnostics(Oracle(digits), digits, Augment(), seed=0)
+    assert len(shown["wrong"]) == len(shown["pairs"]) == len(shown["pairs_labels"]) == 0
     assert "maps" not in shown
     assert torch.equal(shown["augmented"], shown["samples"])
 

@@ -136,19 +136,23 @@ def _check_diagnostics(diagnostics: Arrays, record: RunRecord, path: Path) -> No
         "wrong": ("uint8", image),
         "wrong_labels": ("int64", ()),
         "wrong_shares": ("float32", (classes,)),
+        "pairs": ("uint8", image),
+        "pairs_labels": ("int64", ()),
+        "pairs_predicted": ("int64", ()),
         "maps": ("float16", diagnostics["maps"].shape[-2:] if "maps" in diagnostics else ()),
     }
     for name, (dtype, shape) in layouts.items():
         array = diagnostics.get(name, np.zeros((1, *shape), dtype))
-        empty = 0 in (array.shape[1:] if name.startswith("wrong") else array.shape)
+        empty = 0 in (array.shape[1:] if name.startswith(("wrong", "pairs")) else array.shape)
         if array.ndim == 0 or array.dtype != dtype or array.shape[1:] != shape or empty:
             raise RecordError(
                 f"{path} is damaged: {name} has the type {array.dtype} and the shape "
                 f"{array.shape}, which do not fit the record."
             )
-    labels = diagnostics.get("wrong_labels", np.zeros(0))
-    if not ((labels >= 0) & (labels < classes)).all():
-        raise RecordError(f"{path} is damaged: wrong_labels has labels of none of the classes.")
+    for name in ("wrong_labels", "pairs_labels", "pairs_predicted"):
+        labels = diagnostics.get(name, np.zeros(0))
+        if not ((labels >= 0) & (labels < classes)).all():
+            raise RecordError(f"{path} is damaged: {name} has labels of none of the classes.")
 
 
 def read_epochs(path: Path) -> tuple[Epoch, ...]:

@@ -9,6 +9,8 @@ from smidgen.data import Dataset, Split, augment, eval_batches, normalize
 
 SAMPLES = 20
 WORST = 12
+PAIRS = 5  # of a true and a predicted class, the most frequent ones
+EXAMPLES = 6  # images of each pair, at most
 MAPS = 32  # feature maps of a layer, at most
 
 
@@ -23,6 +25,8 @@ def collect_diagnostics(
     - augmented: the same images, each after one random augmentation by `settings`
     - wrong, wrong_labels, wrong_shares: the misclassified test images with the highest loss, their
       true classes, and the predicted probabilities, float32 (n, classes)
+    - pairs, pairs_labels, pairs_predicted: misclassified test images of the most frequent pairs of
+      true and predicted class, those with the highest loss first, and both classes, int64 (n,)
     - maps: the first convolution's output for the first sample, float16 (maps, height, width), if
       the network has a convolution
     """
@@ -54,14 +58,31 @@ def _wrong(network: nn.Module, data: Dataset) -> dict[str, Tensor]:
     batches = eval_batches(test, batch_size=500, mean=data.mean, std=data.std)
     logs = torch.cat([network(images).float().log_softmax(1) for images, _ in batches])
     loss = F.nll_loss(logs, test.labels, reduction="none")
-    loss[logs.argmax(1) == test.labels] = -1.0
-    worst = loss.topk(min(WORST, len(loss)))
-    indices = worst.indices[worst.values >= 0]
+    predicted = logs.argmax(1)
+    loss[predicted == test.labels] = -1.0
+    order = loss.argsort(descending=True, stable=True)
+    wrong = order[: int((loss >= 0).sum())]
+    worst, pairs = wrong[:WORST], _of_frequent_pairs(wrong, test.labels, predicted)
     return {
-        "wrong": test.images[indices],
-        "wrong_labels": test.labels[indices],
-        "wrong_shares": logs[indices].exp(),
+        "wrong": test.images[worst],
+        "wrong_labels": test.labels[worst],
+        "wrong_shares": logs[worst].exp(),
+        "pairs": test.images[pairs],
+        "pairs_labels": test.labels[pairs],
+        "pairs_predicted": predicted[pairs],
     }
+
+
+def _of_frequent_pairs(wrong: Tensor, labels: Tensor, predicted: Tensor) -> Tensor:
+    """The indices in `wrong` that belong to the most frequent pairs, in their order."""
+    found: dict[tuple[int, int], list[int]] = {}
+    for index, *pair in zip(
+        wrong.tolist(), labels[wrong].tolist(), predicted[wrong].tolist(), strict=True
+    ):
+        found.setdefault((pair[0], pair[1]), []).append(index)
+    frequent = sorted(found, key=lambda pair: (-len(found[pair]), pair))[:PAIRS]
+    chosen = [index for pair in frequent for index in found[pair][:EXAMPLES]]
+    return torch.tensor(chosen, dtype=torch.int64, device=wrong.device)
 
 
 def _maps(network: nn.Module, image: Tensor, data: Dataset) -> Tensor | None:
