@@ -13,7 +13,7 @@ ZERO = Score(loss=0.0, accuracy=1.0)
 
 
 def changed(epochs: tuple[Epoch, ...], name: str, score: Score | None) -> tuple[Epoch, ...]:
-    change: dict[str, Any] = {name: score}
+    change: dict[str, Any] = {name: score, "steps": None}
     return tuple(replace(epoch, **change) for epoch in epochs)
 
 

@@ -1,5 +1,6 @@
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from smidgen.record import CalibrationBin, RunRecord
@@ -43,13 +44,14 @@ def test_a_figure_has_the_colors_of_the_page(record: RunRecord) -> None:
 
 
 def test_the_values_are_shown_under_the_pointer(record: RunRecord) -> None:
-    svg = as_svg(plots.accuracy_curves(record.epochs, 0.95), "accuracy")
-    for epoch in record.epochs:
+    epochs = [replace(epoch, steps=None) for epoch in record.epochs]
+    svg = as_svg(plots.accuracy_curves(epochs, 0.95), "accuracy")
+    for epoch in epochs:
         assert epoch.validation is not None
         shown = [f"{100 * score.accuracy:.2f} %" for score in (epoch.train, epoch.validation)]
         words = f"epoch {epoch.epoch}: training {shown[0]}; validation {shown[1]}"
         assert f"<title>{words}</title>" in svg
-    one = as_svg(plots.loss_curves(record.epochs[:1]), "loss")
+    one = as_svg(plots.loss_curves(epochs[:1]), "loss")
     assert "<title>epoch 1: training " in one
 
 
@@ -59,9 +61,28 @@ def test_the_calibration_shows_its_bins_under_the_pointer() -> None:
     assert "<title>1 image: confidence 90.00 %, accuracy 100.00 %</title>" in svg
 
 
+def test_a_run_of_few_epochs_is_drawn_by_step(record: RunRecord) -> None:
+    steps = [epoch.steps or () for epoch in record.epochs]
+    assert [len(found) for found in steps] == [36, 36]  # one for each batch of 32 images
+    for figure, values in (
+        (
+            plots.accuracy_curves(record.epochs, None),
+            [100 * s.train.accuracy for s in sum(steps, ())],
+        ),
+        (plots.learning_rate(record.epochs), [s.lr for s in sum(steps, ())]),
+    ):
+        line = figure.axes[0].lines[0]
+        assert np.asarray(line.get_ydata()).tolist() == values
+        assert np.asarray(line.get_xdata()).tolist() == pytest.approx(
+            [n / 36 for n in range(1, 73)]
+        )
+    old = [replace(epoch, steps=None) for epoch in record.epochs]
+    assert np.asarray(plots.loss_curves(old).axes[0].lines[0].get_xdata()).tolist() == [1, 2]
+
+
 @pytest.mark.parametrize("count", [1, 2, 5, 14, 60])
 def test_the_ticks_are_at_whole_epochs(record: RunRecord, count: int) -> None:
-    epochs = [replace(record.epochs[0], epoch=number + 1) for number in range(count)]
+    epochs = [replace(record.epochs[0], epoch=n + 1, steps=None) for n in range(count)]
     figure = plots.loss_curves(epochs)
     figure.draw_without_rendering()
     ticks = figure.axes[0].get_xticks()

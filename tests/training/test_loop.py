@@ -266,6 +266,26 @@ def test_callbacks_are_called_in_order(digits: Dataset) -> None:
     assert seen.calls == (["step"] * 5 + ["epoch"]) * 2
 
 
+def test_a_run_of_few_epochs_notes_its_scores_by_step(digits: Dataset) -> None:
+    settings = replace(FULL, batch_size=10, epochs=4)
+    _, epochs = learn(digits, settings, images=1000)
+    for number, epoch in enumerate(epochs):
+        assert epoch.steps is not None
+        last = [step.step for step in epoch.steps]
+        assert len(last) == 40
+        assert last[-1] == 100
+        lengths = torch.diff(torch.tensor([0, *last]))
+        assert set(lengths.tolist()) == {2, 3}
+        for name in ("loss", "accuracy"):
+            values = torch.tensor([getattr(step.train, name) for step in epoch.steps])
+            mean = float((values * lengths).sum() / 100)
+            assert mean == pytest.approx(getattr(epoch.train, name), rel=1e-4)
+        rates = [rate(settings.schedule, 0.05, 100 * number + at - 1, 400, 100) for at in last]
+        assert [step.lr for step in epoch.steps] == rates
+    _, epochs = learn(digits, replace(settings, epochs=5), images=100)
+    assert [epoch.steps for epoch in epochs] == [None] * 5
+
+
 def copied(state: TrainState) -> TrainState:
     return replace(state, tensors={name: t.clone() for name, t in state.tensors.items()})
 

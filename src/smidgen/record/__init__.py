@@ -31,4 +31,5 @@ from smidgen.record.run import Epoch as Epoch
 from smidgen.record.run import Evaluation as Evaluation
 from smidgen.record.run import RunRecord as RunRecord
 from smidgen.record.run import Score as Score
+from smidgen.record.run import StepScore as StepScore
 from smidgen.record.run import Times as Times

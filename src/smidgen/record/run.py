@@ -29,6 +29,18 @@ class Score:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class StepScore:
+    """The training score over a few consecutive steps of an epoch."""
+
+    step: int
+    """The last of these steps, from 1 in each epoch."""
+    train: Score
+    """Averaged over the steps since the entry before this one."""
+    lr: float
+    """The learning rate of the last step."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Epoch:
     """One line of metrics.jsonl."""
 
@@ -42,6 +54,8 @@ class Epoch:
     """None unless the experiment asks for it; each score counts as a look at the test set."""
     lr: float
     """The learning rate of the epoch's last step."""
+    steps: tuple[StepScore, ...] | None = None
+    """Scores within the epoch, if the run has fewer than five; the last entry is its last step."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

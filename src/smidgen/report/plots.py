@@ -40,8 +40,8 @@ def accuracy_curves(epochs: Sequence[Epoch], target: float | None) -> "Figure":
 
 
 def learning_rate(epochs: Sequence[Epoch]) -> "Figure":
-    """The learning rate at the end of each epoch."""
-    points = [(epoch.epoch, epoch.lr) for epoch in epochs]
+    """The learning rate at the end of each epoch, or by step."""
+    points = [(x, lr) for x, _, lr in _training(epochs)]
     figure = curves([("learning rate", points)], title="Learning rate", ylabel="learning rate")
     figure.axes[0].set_yscale("linear")
     figure.axes[0].set_ylim(bottom=0)
@@ -83,6 +83,8 @@ def curves(
 def draw_line(axes: "Axes", number: int, name: str, points: Points) -> None:
     """Draw a named line through (x, y) points, in the style of its number."""
     look: Any = line_style(number)
+    if any(x % 1 for x, _ in points):  # by step
+        look["marker"] = ""
     axes.plot(*zip(*points, strict=True), markersize=4, linewidth=1.6, label=name, **look)
 
 
@@ -124,7 +126,7 @@ def _add_values(axes: "Axes", lines: Sequence[tuple[str, Points]], in_percent: b
         for x, value in points:
             shown = f"{value:.2f} %" if in_percent else f"{value:.4g}"
             found.setdefault(x, []).append(f"{name} {shown}")
-    _add_titles(axes, {x: f"epoch {x:g}: {'; '.join(words)}" for x, words in found.items()})
+    _add_titles(axes, {x: f"epoch {x:.3g}: {'; '.join(words)}" for x, words in found.items()})
 
 
 def _add_titles(axes: "Axes", titles: Mapping[float, str]) -> None:
@@ -165,10 +167,22 @@ def _words(found: CalibrationBin) -> str:
     )
 
 
+def _training(epochs: Sequence[Epoch]) -> list[tuple[float, Score, float]]:
+    """Epochs done, training score and learning rate: by step if the run has that, or by epoch."""
+    found: list[tuple[float, Score, float]] = []
+    for epoch in epochs:
+        if epoch.steps:
+            before, last = epoch.epoch - 1, epoch.steps[-1].step
+            found += [(before + at.step / last, at.train, at.lr) for at in epoch.steps]
+        else:
+            found.append((epoch.epoch, epoch.train, epoch.lr))
+    return found
+
+
 def _series(epochs: Sequence[Epoch]) -> list[tuple[str, list[tuple[float, Score]]]]:
     """Training, validation and test scores by epoch, those that the run has."""
     series: list[tuple[str, list[tuple[float, Score]]]] = [
-        ("training", [(e.epoch, e.train) for e in epochs]),
+        ("training", [(x, score) for x, score, _ in _training(epochs)]),
         ("validation", [(e.epoch, e.validation) for e in epochs if e.validation]),
         ("test", [(e.epoch, e.test) for e in epochs if e.test]),
     ]

@@ -128,8 +128,9 @@ def _curves(run: RunFolder) -> Section:
     which = " and ".join(filter(None, [", ".join(splits[:-1]), splits[-1]]))
     line = "" if target is None else ", with the target as a dotted line"
     conditions = "".join(f"{condition}, " for condition in _training_conditions(run))
+    over = "a few steps" if run.epochs[0].steps else "the epoch"
     text = (
-        f"Training loss and accuracy are averages over the epoch: {conditions}while the weights "
+        f"Training loss and accuracy are averages over {over}: {conditions}while the weights "
         "change. The last epoch counts."
     )
     accuracy = plots.accuracy_curves(run.epochs, target)

@@ -212,9 +212,12 @@ def _repeat_differences(
         again = run(record.experiment, options, callbacks, dataset, model).record
     if again is None:
         return ["trained again: its budget stops it before training"]
+    epochs = again.epochs
+    if all(epoch.steps is None for epoch in record.epochs):  # of a version that did not note them
+        epochs = tuple(replace(epoch, steps=None) for epoch in epochs)
     pairs: Pairs = {
         "trained again: weights' SHA-256": (again.weights_sha256, record.weights_sha256),
-        "trained again: epochs": (again.epochs, record.epochs),
+        "trained again: epochs": (epochs, record.epochs),
     }
     differences = _differences(pairs)
     changes = record.environment.changes_to(again.environment)

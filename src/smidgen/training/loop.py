@@ -11,11 +11,13 @@ from smidgen.callbacks import Callback, Progress, TrainState
 from smidgen.config import Train
 from smidgen.data import TrainLoader
 from smidgen.errors import ModelError
-from smidgen.record import Epoch, Score
+from smidgen.record import Epoch, Score, StepScore
 from smidgen.seeds import generators, seed_all, set_generators
 from smidgen.training.schedule import rate
 from smidgen.training.step import TrainStep
 
+_BY_STEP_BELOW = 5  # epochs: so few are too few points for a curve
+_SCORES_PER_EPOCH = 40  # in the curve of such a run
 _PROGRESS_SECONDS = 0.1  # between two reports: reading the running sums waits for the device
 
 Evaluate = Callable[[nn.Module], tuple[Score | None, Score | None]]
@@ -48,7 +50,8 @@ def train(
     peak, num_steps = settings.optimizer.lr, settings.epochs * steps_per_epoch
     network.train()
     step = TrainStep(network, settings, forward)
-    running = _RunningScore(start.epoch if start else 1, steps_per_epoch, device)
+    num_scores = _SCORES_PER_EPOCH if settings.epochs < _BY_STEP_BELOW else 0
+    running = _RunningScore(start.epoch if start else 1, steps_per_epoch, num_scores, device)
     epochs = list(start.epochs) if start else []
     seed_all(loader.seed, "train")
     if start:
@@ -85,18 +88,25 @@ def train(
             validation=validation,
             test=test,
             lr=lr_of(first + steps_per_epoch - 1),
+            steps=running.steps(lr_of, first),
         )
         epochs.append(done)
-        seconds, running = running.seconds, _RunningScore(epoch + 1, steps_per_epoch, device)
+        seconds = running.seconds
+        running = _RunningScore(epoch + 1, steps_per_epoch, num_scores, device)
         callback.on_epoch_end(done, seconds, capture)
     return step.result.eval(), tuple(epochs)
 
 
 class _RunningScore:
-    """Loss and accuracy over the epoch so far, summed on the device."""
+    """Loss and accuracy over the epoch so far, summed on the device.
 
-    def __init__(self, epoch: int, num_batches: int, device: torch.device) -> None:
+    The sums are noted `num_scores` times per epoch, at most once per batch.
+    """
+
+    def __init__(self, epoch: int, num_batches: int, num_scores: int, device: torch.device) -> None:
         self.epoch, self.num_batches = epoch, num_batches
+        self.num_scores = min(num_scores, num_batches)
+        self.noted: list[Tensor] = []  # batches, images, correct images and loss, each a sum
         self.loss = torch.zeros((), device=device)
         self.correct = torch.zeros((), dtype=torch.int64, device=device)
         self.images = self.batches = 0
@@ -111,6 +121,11 @@ class _RunningScore:
         self.batches += 1
         self.loss += loss * len(labels)
         self.correct += (scores.argmax(1) == labels).sum()
+        if self.batches * self.num_scores % self.num_batches < self.num_scores:
+            done = self.loss.new_tensor([self.batches, self.images])
+            self.noted.append(
+                torch.cat([done, torch.stack([self.correct.to(self.loss), self.loss])])
+            )
 
     def progress(self) -> Progress | None:
         """What to report now; None if the last report was a moment ago."""
@@ -137,8 +152,24 @@ class _RunningScore:
             )
         return Score(loss=loss, accuracy=int(self.correct) / self.images)
 
+    def steps(self, lr_of: Callable[[int], float], first: int) -> tuple[StepScore, ...] | None:
+        """The scores between the noted sums; `first` is the number of the epoch's first step."""
+        if not self.noted:
+            return None
+        sums = torch.stack(self.noted).double().cpu()
+        rows = torch.diff(sums, dim=0, prepend=torch.zeros(1, 4, dtype=sums.dtype)).tolist()
+        return tuple(
+            StepScore(
+                step=int(step),
+                train=Score(loss=loss / images, accuracy=correct / images),
+                lr=lr_of(first + int(step) - 1),
+            )
+            for step, (_, images, correct, loss) in zip(sums[:, 0].tolist(), rows, strict=True)
+        )
+
     def sums(self) -> dict[str, Tensor]:
         return {
+            "running.noted": torch.stack(self.noted) if self.noted else self.loss.new_zeros(0, 4),
             "running.loss": self.loss,
             "running.correct": self.correct,
             "running.images": torch.tensor(self.images),
@@ -146,6 +177,7 @@ class _RunningScore:
 
     def load(self, state: TrainState) -> None:
         self.batches, self.images = state.batch, int(state.tensors["running.images"])
+        self.noted = [*state.tensors["running.noted"].to(self.loss.device)]
         self.loss.copy_(state.tensors["running.loss"])
         self.correct.copy_(state.tensors["running.correct"])
         self._start -= state.seconds
