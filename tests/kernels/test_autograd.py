@@ -404,7 +404,7 @@ def test_too_little_memory_is_an_error_that_names_the_batch_size(
 
 
 def test_fields_that_differ_from_those_in_c_are_an_error() -> None:
-    functions = load_library().functions
+    functions = load_library(()).functions
 
     class Swapped(ctypes.Structure):
         _fields_ = tuple(reversed(_Network._fields_))

@@ -134,7 +134,31 @@ def test_the_number_of_threads_and_the_last_block_are_tested(
     network = build_chain("6 8 G", SHAPE, 10)
     for batch_size in (37, 1000):
         build(network, batch_size=batch_size, threads=threads)
-    assert seen == [(threads, 37), (threads, 256 + 1000 % 16)]
+    assert seen == [(threads, 37), (threads, 64 + 1000 % 16)]
+
+
+@pytest.mark.parametrize(("wrong", "accepted"), [({0}, True), ({0, 1}, False), ({0, 2}, False)])
+def test_one_batch_may_differ_if_two_larger_ones_agree(
+    wrong: set[int], accepted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    correct = NativeNetwork.backward
+
+    def sometimes_wrong(native: NativeNetwork, gradient: Tensor, number: int) -> list[Tensor]:
+        gradients = correct(native, gradient, number)
+        if len(sizes) in wrong:
+            gradients[0] *= 1.5
+        sizes.append(len(gradient))
+        return gradients
+
+    monkeypatch.setattr(NativeNetwork, "backward", sometimes_wrong)
+    network = build_chain("6 8 G", SHAPE, 10)
+    if accepted:
+        build(network, batch_size=1000)
+    else:
+        with pytest.raises(Unsupported, match="differently from torch"):
+            build(network, batch_size=1000)
+    assert sizes == [72, 264, 264][: max(wrong) + 1 + 2 * accepted]
 
 
 def test_dropout_that_scales_wrongly_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,9 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from kernels_oracle import needs_compiler
 
 import smidgen
 from smidgen.errors import ConfigError
+from smidgen.kernels import build_native_network
+from smidgen.kernels.build import load_library
+from smidgen.models.chain import build_chain
 from smidgen.training.device import (
     compute_settings,
     describe_environment,
@@ -88,6 +92,14 @@ def test_the_environment_names_versions_device_and_processor() -> None:
     assert (found.smidgen, found.torch) == (smidgen.__version__, torch.__version__)
     assert (found.python, found.device) == (platform.python_version(), "cpu")
     assert found.processor.endswith(" cores")
+
+
+@needs_compiler
+def test_the_environment_does_not_look_for_the_compiler_again() -> None:
+    build_native_network(build_chain("4 G", (1, 8, 8), 10), (1, 8, 8), batch_size=8)
+    misses = load_library.cache_info().misses
+    assert describe_environment(CPU, "native").kernels_sha256 == load_library(()).sha256
+    assert load_library.cache_info().misses == misses
 
 
 def git(folder: Path, *words: str) -> str:

@@ -53,7 +53,7 @@ class Library:
 
 
 @functools.cache
-def load_library(flags: tuple[str, ...] = ()) -> Library:
+def load_library(flags: tuple[str, ...]) -> Library:
     """Load the kernels, compiled with additional compiler `flags`; compile them if necessary.
 
     The library's file name contains a hash of sources, flags, compiler and processor, and the hash

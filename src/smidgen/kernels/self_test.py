@@ -17,7 +17,8 @@ from smidgen.kernels.autograd import NativeNetwork, uses_bfloat16
 from smidgen.kernels.images import prepare_batch
 from smidgen.kernels.lowering import Plan, Unsupported, lower
 
-_MAX_IMAGES = 256
+_IMAGES = 64
+_IMAGES_AGAIN = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,22 +50,34 @@ def build_native_network(
     bfloat16: bool = False,
     flags: tuple[str, ...] = (),
 ) -> NativeNetwork:
-    """Return a replacement for `network` in training, after comparing both on one batch.
+    """Return a replacement for `network` in training, after comparing both on a small batch.
 
-    The comparison uses copies, the given number of threads and precision, up to 256 images, and the
-    kernels' own dropout masks; batch preparation is compared, too. With `bfloat16`, most
-    convolutions multiply in bfloat16 and sum in float32. `flags` are for the compiler. Network and
-    random generators stay as they are.
+    The comparison uses copies, the given number of threads and precision, and the kernels' own
+    dropout masks. One batch in about sixty differs although nothing is wrong: a value rounds to the
+    other side of a ReLU's 0. So after a difference, two larger batches must both agree. Batch
+    preparation is compared, too. With `bfloat16`, most convolutions multiply in bfloat16 and sum in
+    float32. `flags` are for the compiler. Network and random generators stay as they are.
 
     Raises:
         Unsupported: the kernels cannot train this network or cannot be built here; says why.
     """
     plan = lower(network, image_shape)
     native = NativeNetwork(network, plan, threads=threads, bfloat16=bfloat16, flags=flags)
-    # Several blocks, the last one filled as in training (vectors hold 4, 8 or 16 images).
-    num_images = batch_size if batch_size <= _MAX_IMAGES else _MAX_IMAGES + batch_size % 16
-    images = torch.randn(num_images, *image_shape, generator=torch.Generator().manual_seed(0))
-    _compare_steps(network, plan, images, threads=threads, bfloat16=bfloat16, flags=flags)
+
+    def compare(most: int, seed: int) -> None:
+        # Several blocks for each thread, the last one filled as in training (vectors hold 4, 8 or
+        # 16 images).
+        most = max(most, 32 * threads)
+        num_images = batch_size if batch_size <= most else most + batch_size % 16
+        generator = torch.Generator().manual_seed(seed)
+        images = torch.randn(num_images, *image_shape, generator=generator)
+        _compare_steps(network, plan, images, threads=threads, bfloat16=bfloat16, flags=flags)
+
+    try:
+        compare(_IMAGES, seed=0)
+    except Unsupported:
+        compare(_IMAGES_AGAIN, seed=1)
+        compare(_IMAGES_AGAIN, seed=2)
     _compare_batches(image_shape, threads=threads, flags=flags)
     return native
 

@@ -101,7 +101,7 @@ def require_threads(threads: int | None) -> None:
 def describe_environment(device: torch.device, backend: str) -> Environment:
     """Versions, machine, device and threads of this process, and the backend of its training."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
-    library = load_library() if backend == "native" else None
+    library = load_library(()) if backend == "native" else None
     return Environment(
         smidgen=__version__,
         commit=source_version(),
