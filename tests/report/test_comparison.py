@@ -11,11 +11,17 @@ from hypothesis import strategies as st
 
 from smidgen.budget import Budget, Verdict
 from smidgen.config import Experiment
+from smidgen.formatting import seconds
 from smidgen.record import Score
 from smidgen.report import read_run, write_comparison
-from smidgen.report.comparison import changes, comparison_rows, group_rows
+from smidgen.report.comparison import (
+    differing_settings,
+    group_rows,
+    run_rows,
+    tiles,
+)
 from smidgen.report.comparison_plots import _accuracy, common_split, pareto_front
-from smidgen.report.grouping import group_runs
+from smidgen.report.grouping import Group, group_runs
 from smidgen.report.run_folder import RunFolder
 from smidgen.report.style import line_style
 
@@ -31,22 +37,51 @@ def with_epochs(experiment: Experiment, epochs: int) -> Experiment:
     )
 
 
-def test_changes_are_listed_by_field(tiny: Experiment) -> None:
+def test_settings_that_differ_are_a_table(run: RunFolder, tiny: Experiment) -> None:
     renamed = dataclasses.replace(tiny, name="other", target="", analysis="text")
-    assert changes(tiny, renamed) == []
     deeper = dataclasses.replace(
         with_epochs(tiny, 5), model=dataclasses.replace(tiny.model, chain="8 G")
     )
-    assert changes(tiny, deeper) == [
-        "model.chain 6,s2 8,s2,o0.1 G → 8 G",
-        "train.epochs 2 → 5",
+    groups = [
+        Group(experiment.name, [dataclasses.replace(run, experiment=experiment)])
+        for experiment in (tiny, renamed, deeper)
     ]
+    assert differing_settings(groups[:2]) is None
+    found = differing_settings(groups)
+    assert found is not None
+    assert found.header == ("setting", "tiny", "other", "tiny")
+    assert found.rows == [
+        ("model.chain", "6,s2 8,s2,o0.1 G", "6,s2 8,s2,o0.1 G", "8 G"),
+        ("train.epochs", "2", "2", "5"),
+    ]
+
+
+def test_the_header_has_the_verdict_and_the_best_runs(run: RunFolder, tmp_path: Path) -> None:
+    record = run.record
+    assert record is not None
+    good, better = with_result(run, 0, 0.80), with_result(run, 1, 0.84)
+    missed = dataclasses.replace(record.verdict.limits[-1], passed=False)
+    bad = dataclasses.replace(record, seed=2, verdict=Verdict(limits=(missed,)))
+    runs = [good, better, dataclasses.replace(run, record=bad, folder=tmp_path / "bad")]
+    best, *inside = tiles(runs)
+    assert best == ("best test accuracy", "84.00 %", better.title, "")
+    assert [(name, value) for name, value, _, _ in inside] == [
+        ("fewest parameters inside the budget", f"{record.profile.num_params:,}"),
+        ("shortest training inside the budget", seconds(run.times.train_seconds)),  # type: ignore[union-attr]
+    ]
+    text = write_comparison(runs, tmp_path).read_text()
+    assert '<p class="verdict fail"><strong>2 of 3 are inside their budget.</strong></p>' in text
+    assert '<td class="fail">2 of 3 pass</td>' in text
+    assert '<a href="#runs">Runs</a>' in text
+    text = write_comparison(runs[:2], tmp_path).read_text()
+    assert '<p class="verdict pass"><strong>2 of 2 are inside their budget.</strong></p>' in text
 
 
 def test_each_run_has_a_row(run: RunFolder, tiny: Experiment) -> None:
     unfinished = dataclasses.replace(run, record=None, experiment=with_epochs(tiny, 9))
-    first, second = comparison_rows([run, unfinished])
+    first, second = run_rows(group_runs([run, unfinished]))
     assert run.record is not None
+    assert first[0] == f"tiny, train.epochs 2, {run.folder.name}"
     assert first[1:4] == ("3", "digits", f"{run.record.profile.num_params:,}")
     assert first[-1] == "pass"
     assert second[1:4] == ("-", "digits", "-")
@@ -117,7 +152,7 @@ def test_runs_link_to_their_pages(run: RunFolder, tmp_path: Path) -> None:
     (folder / "report.html").write_text("page")
     without = dataclasses.replace(run, folder=tmp_path / "runs" / "none")
     page = write_comparison([dataclasses.replace(run, folder=folder), without], tmp_path / "out")
-    assert re.findall(r'<a href="(.*?)">(.*?)</a>', page.read_text()) == [
+    assert re.findall(r'<a href="([^#].*?)">(.*?)</a>', page.read_text()) == [
         ("../runs/seed%200/report.html", "tiny, seed 0")
     ]
 
@@ -214,4 +249,4 @@ def test_a_run_without_limits_passes_nothing(run: RunFolder) -> None:
     free = dataclasses.replace(run.record, verdict=Verdict(limits=()))
     experiment = dataclasses.replace(run.experiment, budget=Budget())
     unlimited = dataclasses.replace(run, record=free, experiment=experiment)
-    assert comparison_rows([unlimited])[0][-1] == "no limits to judge"
+    assert run_rows(group_runs([unlimited]))[0][-1] == "no limits to judge"

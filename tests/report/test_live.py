@@ -300,7 +300,7 @@ def test_the_page_follows_the_files(runs_page: RunsPage) -> None:
     assert "is damaged" in run["result"]
 
 
-def test_experiments_of_one_name_are_told_apart(runs_page: RunsPage) -> None:
+def test_runs_of_experiments_with_one_name_have_different_names(runs_page: RunsPage) -> None:
     path = runs_page.folder / "more" / "stopped" / EXPERIMENT
     path.write_text(
         path.read_text("utf-8").replace("\nepochs = 2", "\nepochs = 5"), encoding="utf-8"

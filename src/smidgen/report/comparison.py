@@ -2,19 +2,17 @@
 
 import os
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 from urllib.parse import quote
 
-from smidgen.config import Experiment
 from smidgen.formatting import percent, seconds
 from smidgen.record import PAGE, RunRecord
 from smidgen.report.comparison_plots import MOST_NAMED, comparison_plots
-from smidgen.report.grouping import Group, fields_of, group_runs, mean_accuracy
+from smidgen.report.grouping import Group, differing, fields_of, group_runs, mean_accuracy
 from smidgen.report.observations import first_epoch_at
-from smidgen.report.page import write_page
+from smidgen.report.page import Table, Tile, write_page
 from smidgen.report.run_folder import RunFolder, read_run
 
 HEADER = (
@@ -45,12 +43,12 @@ def write_comparison(runs: "Sequence[RunFolder | str | os.PathLike[str]]", out: 
     plots = comparison_plots(groups)
     context: dict[str, Any] = {
         "title": _title(groups),
-        "status": _status(ordered),
-        "header": HEADER,
-        "rows": comparison_rows(ordered),
+        "verdict": _verdict_of_all(ordered),
+        "tiles": tiles(ordered),
+        "runs": Table(HEADER, run_rows(groups), text_columns=(2,)),
         "links": [_link(run, out) for run in ordered],
-        "group_header": GROUP_HEADER,
-        "group_rows": group_rows(groups) if len(groups) < len(ordered) else [],
+        "groups": Table(GROUP_HEADER, group_rows(groups)) if len(groups) < len(ordered) else None,
+        "settings": differing_settings(groups),
         "numbered": len(groups) > MOST_NAMED,
         "texts": _texts(groups),
         "plots": plots,
@@ -64,13 +62,34 @@ def _title(groups: Sequence[Group]) -> str:
     return f"{count} runs of {experiments}" if len(groups) < count else f"{count} runs"
 
 
-def _status(runs: Runs) -> str:
+def _verdict_of_all(runs: Runs) -> tuple[str, str]:
+    """How many runs pass, and the class that colors it: pass, fail or none."""
     judged = [run.record.verdict for run in runs if run.record and run.record.verdict.limits]
     passed = sum(verdict.passed for verdict in judged)
     unfinished = sum(run.record is None for run in runs)
-    return f"{passed} of {len(judged)} are inside their budget." + (
-        f" {unfinished} did not finish." if unfinished else ""
-    )
+    sentences = [f"{passed} of {len(judged)} are inside their budget."] if judged else []
+    sentences += [f"{unfinished} did not finish."] if unfinished else []
+    color = ("pass" if passed == len(judged) else "fail") if judged else ""
+    return " ".join(sentences) or "No run has limits.", color
+
+
+def tiles(runs: Runs) -> list[Tile]:
+    """The best of the finished runs, each with the run that reached it."""
+    finished = [(run, run.record) for run in runs if run.record]
+    inside = [(run, record) for run, record in finished if record.verdict.passed]
+    trained = [(run, run.times.train_seconds) for run, _ in inside if run.times and run.epochs]
+    found: list[Tile] = []
+    if finished:
+        run, record = max(finished, key=lambda pair: pair[1].test.score.accuracy)
+        found.append(("best test accuracy", percent(record.test.score.accuracy), run.title, ""))
+    if inside:
+        run, record = min(inside, key=lambda pair: pair[1].profile.num_params)
+        params = f"{record.profile.num_params:,}"
+        found.append(("fewest parameters inside the budget", params, run.title, ""))
+    if trained:
+        run, taken = min(trained, key=lambda pair: pair[1])
+        found.append(("shortest training inside the budget", seconds(taken), run.title, ""))
+    return found
 
 
 def _link(run: RunFolder, out: Path) -> str:
@@ -84,16 +103,16 @@ def _link(run: RunFolder, out: Path) -> str:
         return page.as_uri()
 
 
-def comparison_rows(runs: Runs) -> list[tuple[str, ...]]:
+def run_rows(groups: Sequence[Group]) -> list[tuple[str, ...]]:
     """A row of HEADER's cells for each run; what its folder does not tell is a dash."""
     rows: list[tuple[str, ...]] = []
-    for run in runs:
+    for name, run in ((group.name, run) for group in groups for run in group.runs):
         record = run.record
         first = first_epoch_at(run.epochs, run.experiment.budget.min_accuracy)
         data = run.experiment.data
         rows.append(
             (
-                run.title,
+                f"{name}, {run.folder.resolve().name}",
                 str(record.seed) if record else "-",
                 record.data.name if record else data.name or data.path or "-",
                 f"{record.profile.num_params:,}" if record else "-",
@@ -138,23 +157,14 @@ def _verdict(record: RunRecord) -> str:
     return "pass" if record.verdict.passed else "FAIL"
 
 
-def changes(before: Experiment, after: Experiment) -> list[str]:
-    """The fields of budget, model, data and training that differ, each with both values.
-
-    >>> from smidgen.config import Data, Model, Optimizer, Train
-    >>> sgd = Optimizer(name="sgd", lr=0.1)
-    >>> def experiment(epochs):
-    ...     return Experiment(name="a", model=Model(chain="8 G"), data=Data(name="mnist"),
-    ...                       train=Train(epochs=epochs, batch_size=128, optimizer=sgd))
-    >>> changes(experiment(5), experiment(9))
-    ['train.epochs 5 → 9']
-    """
-    old, new = fields_of(before), fields_of(after)
-    return [
-        f"{key} {old.get(key, 'none')} → {new.get(key, 'none')}"
-        for key in dict.fromkeys([*old, *new])
-        if old.get(key) != new.get(key)
+def differing_settings(groups: Sequence[Group]) -> Table | None:
+    """The fields in which the experiments differ, a row each; None if there are none."""
+    settings = [fields_of(group.runs[0].experiment) for group in groups]
+    rows = [
+        (key, *(str(fields.get(key, "-")) for fields in settings)) for key in differing(settings)
     ]
+    header = ("setting", *(group.name for group in groups))
+    return Table(header, rows) if rows else None
 
 
 Text = tuple[str, str]
@@ -169,11 +179,6 @@ def _texts(groups: Sequence[Group]) -> list[tuple[str, list[Text]]]:
         "What is missing": lambda run: " ".join(run.missing),
     }
     found = {heading: _grouped(groups, text) for heading, text in headings.items()}
-    found["What changed from one experiment to the next"] = [
-        (after.name, "; ".join(changed))
-        for before, after in pairwise(groups)
-        if (changed := changes(before.runs[0].experiment, after.runs[0].experiment))
-    ]
     return [(heading, texts) for heading, texts in found.items() if texts]
 
 

@@ -9,7 +9,16 @@ from smidgen.report.grouping import Group
 from smidgen.report.page import Plot
 from smidgen.report.plots import curves
 from smidgen.report.run_folder import RunFolder
-from smidgen.report.style import INK, NARROW, add_legend, add_title, line_style, new_figure
+from smidgen.report.style import (
+    INK,
+    LEGEND_LINE,
+    LOW,
+    NARROW,
+    add_legend,
+    add_title,
+    line_style,
+    new_figure,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -33,7 +42,10 @@ def comparison_plots(groups: Sequence[Group]) -> list[Plot]:
         plots.append(Plot("accuracy", caption, _accuracy(groups)))
         plots.append(Plot("loss", f"Training loss by epoch{mean}", _loss(groups)))
     if any(run.record for run in runs):
-        caption = "Test accuracy against parameters; the line joins the runs that no other beats"
+        caption = (
+            "Test accuracy against parameters; hollow points miss their budget, and the line joins "
+            "the runs that no other beats"
+        )
         plots.append(Plot("pareto", caption, _pareto(groups)))
     return plots
 
@@ -83,7 +95,7 @@ def _mean_curves(
     means = [_mean_and_deviation(points) for points in lines]
     drawn = [[(x, mean) for x, mean, _ in points] for points in means]
     named = [*zip(_labels(groups), drawn, strict=True)]
-    columns, height = _columns(groups), _height(groups)
+    columns, height = _legend_layout(groups)
     figure = curves(
         named, title=title, ylabel=ylabel, target=target, columns=columns, height=height
     )
@@ -117,8 +129,9 @@ def _mean_and_deviation(lines: Sequence[Points]) -> list[tuple[int, float, float
 
 
 def _pareto(groups: Sequence[Group]) -> "Figure":
+    columns, height = _legend_layout(groups)
     points = []
-    with new_figure(NARROW, _height(groups)) as figure:
+    with new_figure(NARROW, height) as figure:
         axes = figure.subplots()
         for number, (label, group) in enumerate(zip(_labels(groups), groups, strict=True)):
             for run in group.runs:
@@ -127,7 +140,8 @@ def _pareto(groups: Sequence[Group]) -> "Figure":
                 point = (record.profile.num_params, record.test.score.accuracy)
                 look: Any = line_style(number) | {"linestyle": "none"}
                 look["fillstyle"] = "full" if record.verdict.passed else "none"
-                (marker,) = axes.plot(point[0], 100 * point[1], label=label, **look)
+                look["label"] = label.replace("$", r"\$")
+                (marker,) = axes.plot(point[0], 100 * point[1], **look)
                 add_title(marker, f"{run.title}: {point[0]:,} parameters, {percent(point[1])}")
                 points.append(point)
                 label = ""  # one entry in the legend for each experiment
@@ -136,7 +150,10 @@ def _pareto(groups: Sequence[Group]) -> "Figure":
         line: Any = {"color": INK, "linewidth": 1, "linestyle": "--", "zorder": 1}
         axes.plot(x, y, label="Pareto front", **line)
         axes.set(xlabel="parameters", ylabel="test accuracy, %", title="Accuracy by parameters")
-        add_legend(figure, _columns(groups))
+        axes.ticklabel_format(useOffset=False)
+        axes.locator_params(axis="x", nbins=5)
+        axes.xaxis.set_major_formatter("{x:,.0f}")
+        add_legend(figure, columns, left=0.95, right=0.3)
         return figure
 
 
@@ -145,19 +162,15 @@ def _labels(groups: Sequence[Group]) -> list[str]:
     if len(groups) > MOST_NAMED:
         return [str(number) for number in range(1, len(groups) + 1)]
     names = [group.name for group in groups]
-    shown = [name if len(name) <= 45 else f"{name[:30]}…{name[-14:]}" for name in names]
-    return [name.replace("$", r"\$") for name in shown]
+    return [name if len(name) <= 45 else f"{name[:30]}…{name[-14:]}" for name in names]
 
 
-def _columns(groups: Sequence[Group]) -> int:
-    """Of a legend."""
-    return 1 if len(groups) <= MOST_NAMED else 6
-
-
-def _height(groups: Sequence[Group]) -> float:
-    """Of a figure with room for the legend below the axes, in inches."""
-    rows = len(groups) + 1 if len(groups) <= MOST_NAMED else 2 + len(groups) // 6
-    return 3.2 + 0.2 * rows
+def _legend_layout(groups: Sequence[Group]) -> tuple[int, float]:
+    """Columns of the legend, and the height in inches of a figure with room for it."""
+    labels = _labels(groups)
+    columns = max(1, int(NARROW / (0.6 + 0.09 * max(map(len, labels)))))
+    rows = -(-(len(labels) + 1) // columns)  # one for the target or the Pareto front
+    return columns, LOW + LEGEND_LINE * (rows - 1)
 
 
 def pareto_front(points: Sequence[tuple[int, float]]) -> list[int]:

@@ -76,23 +76,32 @@ def distinct_names(
     names = [experiment.name for experiment in experiments]
     for name in {name for name in names if names.count(name) > 1}:
         same = [number for number, other in enumerate(names) if other == name]
-        found = [
-            fields_of(experiments[n])
-            | ({"parameters": f"{num_params[n]:,}"} if num_params[n] is not None else {})
-            for n in same
-        ]
+        found = [fields_of(experiments[n]) for n in same]
+        if None not in (params := [num_params[n] for n in same]):
+            found = [f | {"parameters": f"{p:,}"} for f, p in zip(found, params, strict=True)]
         for number, text in zip(same, _differences(found), strict=True):
             names[number] = f"{name}, {text}" if text else name
     return names
 
 
-def _differences(tables: Sequence[Mapping[str, Any]]) -> list[str]:
-    """For each table, the first fields that differ between them, as many as tell them apart."""
+def differing(tables: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The fields that are not the same in all tables; those of one section together.
+
+    >>> differing([{"model.net": "a", "train.epochs": 2}, {"model.chain": "8 G"}])
+    ['model.net', 'model.chain', 'train.epochs']
+    """
     keys = [
         key
         for key in dict.fromkeys(key for table in tables for key in table)
         if any(table.get(key) != tables[0].get(key) for table in tables)
     ]
+    sections = list(dict.fromkeys(key.split(".")[0] for key in keys))
+    return sorted(keys, key=lambda key: sections.index(key.split(".")[0]))
+
+
+def _differences(tables: Sequence[Mapping[str, Any]]) -> list[str]:
+    """For each table, the first fields that differ between them, as many as tell them apart."""
+    keys = differing(tables)
     texts = [""] * len(tables)
     for count in range(min(_MOST_FIELDS, len(keys)), len(keys) + 1):
         shown = keys[:count]

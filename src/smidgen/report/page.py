@@ -111,6 +111,10 @@ class Table:
     """Rows that stand out."""
 
 
+Tile = tuple[str, str, str, str]
+"""Name, value, a note such as its limit, and the class that colors it: pass, fail or none."""
+
+
 @dataclass(frozen=True, slots=True)
 class Section:
     """A heading, a paragraph, and plots, tables and images below it."""

@@ -82,10 +82,10 @@ def curves(
 
 def draw_line(axes: "Axes", number: int, name: str, points: Points) -> None:
     """Draw a named line through (x, y) points, in the style of its number."""
-    look: Any = line_style(number)
+    look: Any = line_style(number) | {"label": name.replace("$", r"\$")}
     if any(x % 1 for x, _ in points):  # by step
         look["marker"] = ""
-    axes.plot(*zip(*points, strict=True), markersize=4, linewidth=1.6, label=name, **look)
+    axes.plot(*zip(*points, strict=True), markersize=4, linewidth=1.6, **look)
 
 
 def _limit_percentages(axes: "Axes", target: float | None, lines: Sequence[Points]) -> None:

@@ -15,7 +15,7 @@ from smidgen.report.image_grid import arrange, colored
 from smidgen.report.mistakes import mistakes
 from smidgen.report.network import network
 from smidgen.report.observations import data_sentence, observations, provenance, result_sentence
-from smidgen.report.page import Images, Plot, Section, Table, write_page
+from smidgen.report.page import Images, Plot, Section, Table, Tile, write_page
 from smidgen.report.recipe import recipe_table
 from smidgen.report.run_folder import RunFolder, read_run
 
@@ -55,10 +55,6 @@ def write_report(run: "RunFolder | str | os.PathLike[str]", out: Path | None = N
         }
     drawings = [drawing for section in sections for drawing in section.drawings]
     return write_page("run", context, drawings, out or run.folder)
-
-
-Tile = tuple[str, str, str, str]
-"""Name, value, limit and the class that colors it: pass, fail or none."""
 
 
 def tiles(run: RunFolder) -> list[Tile]:

@@ -22,7 +22,7 @@ NARROW = 4.9  # inches: a column of a page, in which a figure is about as large 
 LOW = 3.3  # inches: the height of most figures, so that their rows are even
 _MOST_LETTERS = 25  # of a name in a figure
 _MARGINS = {"left": 0.72, "right": 0.12, "bottom": 0.55, "top": 0.35}  # inches around the axes
-_LEGEND_LINE = 0.22  # inches
+LEGEND_LINE = 0.22  # inches
 _NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 _STYLE: Any = {
     "svg.fonttype": "none",  # text stays text, in the page's font
@@ -76,11 +76,14 @@ def set_margins(figure: "Figure", **inches: float) -> None:
     )
 
 
-def add_legend(figure: "Figure", columns: int) -> None:
-    """Add a legend below the axes, where no curve crosses it, in rows of `columns` entries."""
+def add_legend(figure: "Figure", columns: int, **inches: float) -> None:
+    """Add a legend below the axes, where no curve crosses it, in rows of `columns` entries.
+
+    `inches` are margins, as in set_margins.
+    """
     handles, labels = figure.axes[0].get_legend_handles_labels()
     rows = -(-len(labels) // columns)
-    set_margins(figure, bottom=_MARGINS["bottom"] + _LEGEND_LINE * rows)
+    set_margins(figure, bottom=_MARGINS["bottom"] + LEGEND_LINE * rows, **inches)
     # matplotlib fills a legend column by column, readers go row by row
     order = [i for column in range(columns) for i in range(column, len(labels), columns)]
     figure.legend(
@@ -88,6 +91,7 @@ def add_legend(figure: "Figure", columns: int) -> None:
         [labels[i] for i in order],
         loc="lower center",
         ncols=columns,
+        labelspacing=0.15,  # which makes rows LEGEND_LINE apart
         borderpad=0,
         borderaxespad=0.3,
         columnspacing=1 if columns > 3 else 1.5,
