@@ -164,7 +164,7 @@ def differing_settings(groups: Sequence[Group]) -> Table | None:
         (key, *(str(fields.get(key, "-")) for fields in settings)) for key in differing(settings)
     ]
     header = ("setting", *(group.name for group in groups))
-    return Table(header, rows) if rows else None
+    return Table(header, rows, text_columns=range(1, len(header))) if rows else None
 
 
 Text = tuple[str, str]

@@ -168,8 +168,9 @@ def _labels(groups: Sequence[Group]) -> list[str]:
 def _legend_layout(groups: Sequence[Group]) -> tuple[int, float]:
     """Columns of the legend, and the height in inches of a figure with room for it."""
     labels = _labels(groups)
-    columns = max(1, int(NARROW / (0.6 + 0.09 * max(map(len, labels)))))
-    rows = -(-(len(labels) + 1) // columns)  # one for the target or the Pareto front
+    extra = 1.2  # inches: the target or the Pareto front may make its column that much wider
+    columns = max(1, int((NARROW - extra) / (0.6 + 0.09 * max(map(len, labels)))))
+    rows = -(-(len(labels) + 1) // columns)
     return columns, LOW + LEGEND_LINE * (rows - 1)
 
 
