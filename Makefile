@@ -53,6 +53,6 @@ notebooks: .venv/notebook
 # gigabytes of GPU libraries.
 lock:
 	$(PYTHON) -m venv .venv-lock
-	.venv-lock/bin/python -m pip install --quiet $$(sed -n 's/^torch==.*/&/p' requirements.lock) --editable '.[dev]'
+	.venv-lock/bin/python -m pip install --quiet $$(sed -n 's/^torch==.*/&/p' requirements.lock) --editable '.[dev,export]'
 	.venv-lock/bin/python -m pip freeze --exclude-editable | sed 's/^\(torch==[0-9.]*\)+.*/\1/' > requirements.lock
 	rm -r .venv-lock

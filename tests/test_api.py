@@ -26,9 +26,10 @@ if typing.TYPE_CHECKING:
     from smidgen.data import Dataset
 
 NAMES = """
-Augment Average Budget Callback CheckResult Data Dataset Experiment Model Optimizer Prediction
+Augment Average Budget Callback CheckResult Data Dataset Experiment ExportResult Model Optimizer
+Prediction
 Profile RunOptions RunRecord RunResult Schedule SmidgenError Train TrainedNetwork Verdict
-__version__ check evaluate_weights
+__version__ check evaluate_weights export
 find_experiment load load_network predict profile read_record resume train
 """
 

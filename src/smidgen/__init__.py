@@ -5,6 +5,7 @@ import smidgen
 result = smidgen.train("gap-6k")                   # the same as `smidgen train gap-6k`
 smidgen.check(result.folder).passed                # count and score again
 smidgen.resume(result.folder)                      # after an interruption
+smidgen.export(result.folder, to=("onnx",))        # files for other runtimes, each checked
 network = smidgen.load_network(result.folder)      # in eval mode, takes raw pixels
 print(smidgen.profile(my_network, (1, 28, 28)))    # layers, parameters, MACs, receptive fields
 smidgen.Budget(max_params=8_000).check(my_network).passed
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from smidgen.runs.check import CheckResult as CheckResult
     from smidgen.runs.check import check as check
     from smidgen.runs.evaluate_weights import evaluate_weights as evaluate_weights
+    from smidgen.runs.export import ExportResult as ExportResult
+    from smidgen.runs.export import export as export
     from smidgen.runs.load import TrainedNetwork as TrainedNetwork
     from smidgen.runs.load import load_network as load_network
     from smidgen.runs.options import RunOptions as RunOptions
@@ -67,6 +70,7 @@ _EXPORTS = {
     "smidgen.record": ("Profile", "RunRecord", "read_record"),
     "smidgen.runs.check": ("CheckResult", "check"),
     "smidgen.runs.evaluate_weights": ("evaluate_weights",),
+    "smidgen.runs.export": ("ExportResult", "export"),
     "smidgen.runs.load": ("TrainedNetwork", "load_network"),
     "smidgen.runs.options": ("RunOptions",),
     "smidgen.runs.predict": ("Prediction", "predict"),

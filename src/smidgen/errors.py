@@ -6,6 +6,7 @@
     │   └── UnavailableError   a data set that is not on disk and cannot be downloaded
     ├── ModelError        a network that cannot be built, does not fit or does not learn
     ├── RecordError       a run folder, its record or its weights: missing or damaged
+    ├── ExportError       an exported file that does not answer as the network does
     ├── CheckpointError   a run that cannot be resumed: its checkpoint is missing or damaged
     └── BusyError         a folder that another process has locked
 
@@ -41,6 +42,10 @@ class ModelError(SmidgenError):
 
 class RecordError(SmidgenError):
     """A run folder, its record or its weights are missing or damaged."""
+
+
+class ExportError(SmidgenError):
+    """An exported file does not answer as the network does, within the tolerance."""
 
 
 class CheckpointError(SmidgenError):

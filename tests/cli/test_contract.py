@@ -14,7 +14,7 @@ from smidgen.cli.flags import SHORT_FLAGS
 
 COMMANDS = [
     *("quickstart", "summary", "train", "check", "report", "predict"),
-    *("bench", "readme", "audit", "init", "data", "list", "evaluate", "live"),
+    *("bench", "readme", "audit", "init", "data", "list", "evaluate", "export", "live"),
 ]
 
 TRAIN_FLAGS = """

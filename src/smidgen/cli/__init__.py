@@ -17,7 +17,7 @@ from types import FrameType
 from typing import NoReturn
 
 from smidgen._version import __version__
-from smidgen.cli import bench, data, evaluate, project, report, train
+from smidgen.cli import bench, data, evaluate, export, project, report, train
 from smidgen.cli import list as list_command
 from smidgen.cli.flags import Parser, normalized
 from smidgen.errors import Interrupted, SmidgenError
@@ -85,6 +85,7 @@ def _parser() -> Parser:
     bench.add(commands)
     evaluate.add_check(commands)
     evaluate.add_evaluate(commands)
+    export.add(commands)
     list_command.add(commands)
     report.add(commands)
     project.add(commands)

@@ -1,7 +1,12 @@
 """The results of runs as frozen data, JSON in and out: all that tables, plots and reports read."""
 
+from smidgen.record.export import Artifact as Artifact
+from smidgen.record.export import Comparison as Comparison
+from smidgen.record.export import ExportedFile as ExportedFile
+from smidgen.record.export import ExportRecord as ExportRecord
 from smidgen.record.files import DIAGNOSTICS as DIAGNOSTICS
 from smidgen.record.files import EXPERIMENT as EXPERIMENT
+from smidgen.record.files import EXPORT as EXPORT
 from smidgen.record.files import FAILURE as FAILURE
 from smidgen.record.files import METRICS as METRICS
 from smidgen.record.files import PAGE as PAGE
@@ -12,9 +17,11 @@ from smidgen.record.files import TIMES as TIMES
 from smidgen.record.files import WEIGHTS as WEIGHTS
 from smidgen.record.files import find_run_folders as find_run_folders
 from smidgen.record.files import format_epoch as format_epoch
+from smidgen.record.files import format_export as format_export
 from smidgen.record.files import format_record as format_record
 from smidgen.record.files import format_times as format_times
 from smidgen.record.files import is_sealed as is_sealed
+from smidgen.record.files import read_export as read_export
 from smidgen.record.files import read_record as read_record
 from smidgen.record.files import read_times as read_times
 from smidgen.record.files import require_files as require_files

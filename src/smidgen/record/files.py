@@ -12,6 +12,7 @@ from smidgen._storage.digests import sha256_of
 from smidgen._storage.locks import is_locked
 from smidgen._storage.serialization import from_plain, to_plain
 from smidgen.errors import RecordError
+from smidgen.record.export import ExportRecord
 from smidgen.record.run import Epoch, RunRecord, Times
 
 SCHEMA = 3
@@ -24,6 +25,7 @@ WEIGHTS = "weights.safetensors"
 DIAGNOSTICS = "diagnostics.safetensors"
 TIMES = "times.json"
 PAGE = "report.html"
+EXPORT = "export.json"
 FAILURE = "failure.txt"
 PROGRESS = "progress.jsonl"
 
@@ -38,6 +40,11 @@ def format_record(record: RunRecord) -> str:
 def format_times(times: Times) -> str:
     """The times as JSON with its own digest."""
     return seal(json.dumps(to_plain(times), indent=1, allow_nan=False) + "\n")
+
+
+def format_export(record: ExportRecord) -> str:
+    """The record of an export as JSON with its own digest."""
+    return seal(json.dumps(to_plain(record), indent=1, allow_nan=False) + "\n")
 
 
 def format_epoch(epoch: Epoch) -> str:
@@ -108,6 +115,17 @@ def read_times(folder: Path) -> Times | None:
     path = folder / TIMES
     plain = _read_sealed(path)
     return None if plain is None else _read_as(Times, plain, path)
+
+
+def read_export(folder: Path) -> ExportRecord | None:
+    """The record of what was exported into `folder`; None if it has no export.json.
+
+    Raises:
+        RecordError: its export.json is damaged or was changed.
+    """
+    path = folder / EXPORT
+    plain = _read_sealed(path)
+    return None if plain is None else _read_as(ExportRecord, plain, path)
 
 
 _SEAL = '{\n "sha256": "'
