@@ -161,11 +161,16 @@ def as_png(figure: "Figure") -> bytes:
     """The figure as a PNG on white."""
     import matplotlib
 
+    unseen = figure.findobj(lambda artist: artist.get_alpha() == 0)  # carry titles in an SVG
+    for artist in unseen:
+        artist.set_visible(False)
     buffer = io.BytesIO()
     with matplotlib.rc_context(_STYLE), _any_script():
         figure.savefig(
             buffer, format="png", dpi=120, facecolor="white", metadata={"Software": None}
         )
+    for artist in unseen:
+        artist.set_visible(True)
     return buffer.getvalue()
 
 
