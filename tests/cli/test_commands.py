@@ -58,6 +58,14 @@ def test_summary_json_is_the_profile(tiny_file: Path, record: RunRecord, capsys:
     assert [limit["limit"] for limit in found["verdict"]["limits"]] == ["max_params", "max_epochs"]
 
 
+def test_summary_saves_a_diagram_of_the_network(tmp_path: Path, capsys: Capture) -> None:
+    drawn = tmp_path / "network.svg"
+    assert main(["summary", "8 8 M 14 G", "--save", str(drawn)]) == 0
+    assert "sees 10×10" in drawn.read_text(encoding="utf-8")
+    assert main(["summary", "8 G", "--save", str(tmp_path / "network.pdf")]) == 2
+    assert "network.pdf: save it as .svg or .png" in capsys.readouterr().err
+
+
 def test_summary_over_the_budget_is_exit_1(capsys: Capture) -> None:
     assert main(["summary", "gap-6k", "--budget.max-params", "6849"]) == 1
     assert "verdict: NOT inside the budget" in capsys.readouterr().out
@@ -514,7 +522,7 @@ def check_one_line(capsys: Capture, message: str) -> None:
         (["check", "none"], "none is not a finished run: it has no run.json"),
         (["predict", "none", "x.png"], "none is not a finished run: it has no run.json"),
         (["predict", "none"], "the following arguments are required: IMAGE"),
-        (["report", "none"], "there is no folder none"),
+        (["report", "none"], "none has no run"),
         (["quickstart", "--data-dir", "none"], "--data-dir is none, which is not a folder"),
     ],
 )

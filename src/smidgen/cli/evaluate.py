@@ -38,6 +38,12 @@ def add_summary(commands: Any) -> None:
         "--classes", type=int, metavar="N", help="number of classes (default: the data set's)"
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument(
+        "--save",
+        type=Path,
+        metavar="FILE",
+        help="save a diagram of the network and its receptive fields, as .svg or .png",
+    )
     add_experiment_flags(parser)
 
 
@@ -151,6 +157,10 @@ def _summary(given: argparse.Namespace) -> int:
         known = open_dataset(experiment.data).info
         info = DatasetInfo(given.input or known.image_shape, given.classes or known.num_classes)
     _, profile = prepare_network(experiment, info)
+    if given.save is not None:
+        from smidgen.report import network_plot
+
+        network_plot(profile, title=experiment.name).save(given.save)
     verdict = experiment.budget.check(profile, epochs=experiment.train.epochs)
     if given.json:
         print(json.dumps({"profile": to_plain(profile), "verdict": to_plain(verdict)}, indent=1))

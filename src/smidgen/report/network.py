@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from smidgen.record import Profile
 from smidgen.record.profile import layer_rows, receptive_field_rows, total_rows
 from smidgen.report.image_grid import Pixels, colored
+from smidgen.report.network_plot import network_plot
 from smidgen.report.page import Images, Section, Table
 from smidgen.report.run_folder import RunFolder
 
@@ -15,7 +16,10 @@ _NEGATIVE, _POSITIVE = (213, 94, 0), (0, 114, 178)  # orange, blue
 
 def network(run: RunFolder) -> Section | None:
     """The section about the network; None if nothing is known of it."""
-    tables = network_tables(run.record.profile) if run.record else []
+    profile, samples = run.record and run.record.profile, run.diagnostics.get("samples")
+    tables = network_tables(profile) if profile else []
+    image = None if samples is None or not len(samples) else samples[len(samples) // 2]
+    plots = [network_plot(profile, image)] if profile else []
     images = []
     if run.filters is not None:
         caption = "Filters of the first convolution: orange is negative, blue positive"
@@ -25,8 +29,8 @@ def network(run: RunFolder) -> Section | None:
         images.append(Images("feature-maps", caption, feature_maps(run.diagnostics["maps"])))
     if not tables and not images:
         return None
-    text = "The bars show each layer's share of the parameters and of the multiply-adds."
-    return Section("Network", text if tables else "", tables=tables, images=images)
+    text = "Bars behind numbers show a layer's share of the parameters and of the multiply-adds."
+    return Section("Network", text if tables else "", plots, tables, images)
 
 
 def network_tables(profile: Profile) -> list[Table]:

@@ -1,5 +1,6 @@
 """What reports consist of (plots, images, tables), and writing them as HTML and as Markdown."""
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,11 +10,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 import jinja2
 
 from smidgen._storage.files import make_folder, write_atomic
+from smidgen.errors import ConfigError
 from smidgen.formatting import markdown_table
 from smidgen.record import PAGE
 from smidgen.report.image_grid import Pixels, arrange, data_uri
 from smidgen.report.image_grid import as_png as image_as_png
-from smidgen.report.style import as_png, as_svg, is_wide
+from smidgen.report.style import as_png, as_svg, as_svg_file, is_wide
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -55,6 +57,23 @@ class Plot:
     def is_wide(self) -> bool:
         """Whether it takes the page's full width."""
         return is_wide(self.figure)
+
+    def _repr_png_(self) -> bytes:
+        """The figure, for notebooks."""
+        return self.png
+
+    def save(self, path: "str | os.PathLike[str]") -> None:
+        """Write the figure as SVG, which follows a page from light to dark, or as PNG on white.
+
+        Raises:
+            ConfigError: the name ends in neither .svg nor .png.
+            SmidgenError: the file cannot be written.
+        """
+        suffix = Path(path).suffix.lower()
+        if suffix not in (".svg", ".png"):
+            raise ConfigError(f"{path}: save it as .svg or .png.")
+        content = self.png if suffix == ".png" else as_svg_file(self.figure, self.caption)
+        write_atomic(Path(path), content)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ LINES = ("-", "--", ":", "-.")
 INK = "#010203"  # text and axes: becomes the page's own text color in an SVG
 NARROW = 4.9  # inches: a column of a page, in which a figure is about as large as it was drawn
 LOW = 3.3  # inches: the height of most figures, so that their rows are even
+_DPI, _PNG_COLORS = 120, 64  # of a PNG
 _MOST_LETTERS = 25  # of a name in a figure
 _MARGINS = {"left": 0.72, "right": 0.12, "bottom": 0.55, "top": 0.35}  # inches around the axes
 LEGEND_LINE = 0.22  # inches
@@ -146,10 +147,21 @@ def as_svg(figure: "Figure", alt: str) -> str:
     salt = format(zlib.crc32(alt.encode()), "08x")
     text = re.sub(r'(id="|url\(#|href="#)', lambda match: f"{match[0]}{salt}-", text)
     text = re.sub(r'<g id="\w+-title:(.*?)">', r"<g><title>\1</title>", text)
-    # A phone scrolls a large figure; scaled down, its text would be too small.
-    min_width = f' style="min-width: {72 * figure.get_figwidth():.0f}px"' if is_wide(figure) else ""
-    start = f'<svg role="img" aria-label="{html.escape(alt)}"{min_width} '
+    # A phone scrolls a large figure; scaled down, its text would be too small, and scaled up, huge.
+    width = figure.get_figwidth()
+    limits = f"min-width: {72 * width:.0f}px; max-width: {96 * width:.0f}px"
+    style = f' style="{limits}"' if is_wide(figure) else ""
+    start = f'<svg role="img" aria-label="{html.escape(alt)}"{style} '
     return text.replace("<svg ", start, 1)
+
+
+def as_svg_file(figure: "Figure", alt: str) -> str:
+    """The figure as an SVG file, in a color that suits the viewer's light or dark pages."""
+    style = (
+        "<style>:root{color:#1b1f24}text{font-family:system-ui,sans-serif!important}"
+        "@media(prefers-color-scheme:dark){:root{color:#e6edf3}}</style>"
+    )
+    return as_svg(figure, alt).replace(">", f">{style}", 1)
 
 
 def is_wide(figure: "Figure") -> bool:
@@ -158,20 +170,17 @@ def is_wide(figure: "Figure") -> bool:
 
 
 def as_png(figure: "Figure") -> bytes:
-    """The figure as a PNG on white."""
+    """The figure as a PNG on white, with a palette, which makes it a third as large."""
     import matplotlib
+    from PIL import Image
 
-    unseen = figure.findobj(lambda artist: artist.get_alpha() == 0)  # carry titles in an SVG
-    for artist in unseen:
-        artist.set_visible(False)
-    buffer = io.BytesIO()
+    pixels, png = io.BytesIO(), io.BytesIO()
     with matplotlib.rc_context(_STYLE), _any_script():
-        figure.savefig(
-            buffer, format="png", dpi=120, facecolor="white", metadata={"Software": None}
-        )
-    for artist in unseen:
-        artist.set_visible(True)
-    return buffer.getvalue()
+        figure.savefig(pixels, format="rgba", dpi=_DPI, facecolor="white")
+    width, height = (int(inches * _DPI) for inches in figure.get_size_inches())
+    image = Image.frombytes("RGBA", (width, height), pixels.getvalue()).convert("RGB")
+    image.quantize(_PNG_COLORS, Image.Quantize.FASTOCTREE).save(png, "PNG")
+    return png.getvalue()
 
 
 @contextmanager
