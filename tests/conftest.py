@@ -90,6 +90,14 @@ def tiny() -> Experiment:
     )
 
 
+@pytest.fixture
+def tiny_file(tiny: Experiment, tmp_path: Path) -> Path:
+    """A file of `tiny`."""
+    path = tmp_path / "tiny.toml"
+    path.write_text(tiny.to_toml())
+    return path
+
+
 @pytest.fixture(scope="session")
 def finished(
     tiny: Experiment, digits: "Dataset", tmp_path_factory: pytest.TempPathFactory

@@ -1,6 +1,6 @@
 import pytest
 
-from smidgen._storage.progress import progress_bar
+from smidgen._storage.progress import progress_bar, status
 
 
 @pytest.mark.parametrize(("in_bytes", "shown"), [(False, "300/300"), (True, "300/300 bytes")])
@@ -30,4 +30,34 @@ def test_a_few_items_get_no_bar(
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     with progress_bar("reading", 3) as update:
         update(3)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_status_shows_on_a_terminal_and_leaves_stdout_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    with status("loading"):
+        print("a result")
+    out, err = capsys.readouterr()
+    assert out == "a result\n"
+    assert "loading" in err
+
+
+def test_a_bar_may_show_within_a_status(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    with status("loading"), progress_bar("reading", 300) as update:
+        update(300)
+    err = capsys.readouterr().err
+    assert "loading" in err
+    assert "reading" in err
+
+
+def test_no_status_shows_elsewhere(capsys: pytest.CaptureFixture[str]) -> None:
+    with status("loading"):
+        pass
     assert capsys.readouterr() == ("", "")

@@ -23,13 +23,6 @@ CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")
 
 
 @pytest.fixture
-def tiny_file(tiny: Experiment, tmp_path: Path) -> Path:
-    path = tmp_path / "tiny.toml"
-    path.write_text(tiny.to_toml())
-    return path
-
-
-@pytest.fixture
 def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Skip the report, which takes longer than these trainings."""
     monkeypatch.setattr("smidgen.runs.train.write_report", lambda *_: None)

@@ -552,6 +552,14 @@ def stopped(tiny: Experiment, digits: Dataset, tmp_path: Path, stop: Stop) -> Pa
 
 
 @pytest.mark.usefixtures("no_report")
+def test_data_that_are_loaded_already_are_not_loaded_again(
+    stopped: Path, digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "open_dataset", None)
+    assert resume(stopped, data=digits).record is not None
+
+
+@pytest.mark.usefixtures("no_report")
 def test_if_the_last_checkpoint_is_damaged_the_previous_one_is_used(
     stopped: Path, tiny: Experiment, tmp_path: Path
 ) -> None:
