@@ -545,7 +545,7 @@ def test_a_network_whose_output_does_not_fit_is_one_line(
     from torch import nn
 
     for network in (nn.Identity(), nn.Sequential(nn.Flatten(), nn.Linear(784, 9))):
-        monkeypatch.setattr("smidgen.runs.prepare.build", lambda *_, net=network: net)
+        monkeypatch.setattr("smidgen.runs.network.build", lambda *_, net=network: net)
         assert main(["train", str(tiny_file), "--out", str(tmp_path / "runs")]) == 2
         check_one_line(capsys, "it must return (batch, 10), one score for each class")
         assert not (tmp_path / "runs").exists()

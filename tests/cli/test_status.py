@@ -32,6 +32,7 @@ EXPECTED = {
 }
 
 
+@pytest.mark.usefixtures("on_a_terminal")
 @pytest.mark.parametrize("command", EXPECTED)
 def test_a_terminal_says_what_is_being_done(
     command: str,
@@ -43,9 +44,6 @@ def test_a_terminal_says_what_is_being_done(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Image.new("L", (28, 28), 128).save("image.png")
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    for stream in ("stdout", "stderr"):
-        monkeypatch.setattr(f"sys.{stream}.isatty", lambda: True)
     assert main(command.replace("RUN", str(finished_folder)).split()) in (0, 1)
     out, err = capsys.readouterr()
     shown = out + err  # after its first line, a training bar on stdout shows what comes next
