@@ -105,8 +105,7 @@ def on_a_terminal(
 ) -> Iterator[None]:
     """Stdout and stderr, although captured, look like a terminal."""
     monkeypatch.setenv("FORCE_COLOR", "1")
-    for stream in ("stdout", "stderr"):
-        monkeypatch.setattr(f"sys.{stream}.isatty", lambda: True)
+    monkeypatch.setattr(type(sys.stderr), "isatty", lambda stream: True)
     terminal.cache_clear()  # it asks once
     yield
     terminal.cache_clear()
