@@ -515,7 +515,7 @@ def check_one_line(capsys: Capture, message: str) -> None:
         (["check", "none"], "none is not a finished run: it has no run.json"),
         (["predict", "none", "x.png"], "none is not a finished run: it has no run.json"),
         (["predict", "none"], "the following arguments are required: IMAGE"),
-        (["report", "none"], "none has no run"),
+        (["report", "none"], "there is no folder none"),
         (["quickstart", "--data-dir", "none"], "--data-dir is none, which is not a folder"),
     ],
 )
