@@ -1,5 +1,7 @@
 """The commands readme, audit and init: output and exit status."""
 
+import json
+import re
 import shutil
 from pathlib import Path
 
@@ -7,19 +9,68 @@ import pytest
 
 from smidgen.cli import main
 
-PAGES = Path(__file__).parents[1] / "golden" / "pages"
+ROOT = Path(__file__).parents[2]
+PAGES = ROOT / "tests" / "golden" / "pages"
 Capture = pytest.CaptureFixture[str]
 
 
 def test_audit_prints_a_line_for_each_finding(capsys: Capture) -> None:
     page = PAGES / "gap-11k.md"
     assert main(["audit", str(page)]) == 1
-    total, field = capsys.readouterr().out.splitlines()
+    total, field, read = capsys.readouterr().out.splitlines()
     assert total == (
-        f"{page}, line 38: the stated total is 13,808 parameters, but the rows in lines 9 to 36 "
-        "add up to 11,312."
+        f"{page}:38: the stated total is 13,808 parameters, but the rows in lines 9 to 36 add up "
+        "to 11,312"
     )
-    assert field.startswith(f"{page}, line 55: ")
+    assert field.startswith(f"{page}:55: ")
+    assert read == (
+        f"{page}: 2 contradictions found in a layer table in lines 9 to 36, a table of kernels and "
+        "sizes in lines 48 to 57"
+    )
+
+
+def test_audit_prints_json_for_several_pages(capsys: Capture) -> None:
+    pages = [PAGES / "gap-11k.md", PAGES / "gap-6k.md"]
+    assert main(["audit", "--json", *map(str, pages)]) == 1
+    first, second = json.loads(capsys.readouterr().out)
+    assert first["file"] == str(pages[0])
+    assert [finding["line"] for finding in first["findings"]] == [38, 55]
+    assert "13,808" in first["findings"][0]["stated"]
+    assert (second["findings"], second["not_checked"]) == ([], [])
+    assert second["read"] == [{"line": 9, "text": "a layer table in lines 9 to 35"}]
+
+
+def test_audit_says_what_it_did_not_check(tmp_path: Path, capsys: Capture) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("# Layer 1\n- Kernel: as above\n- Padding: 0\n", encoding="utf-8")
+    assert main(["audit", str(page)]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        f"{page}:2: not checked: Kernel 'as above' is not a number or size",
+        f"{page}: nothing found in a list of layers in lines 1 to 3",
+    ]
+    page.write_text("A page without layers.", encoding="utf-8")
+    assert main(["audit", str(page)]) == 0
+    assert "nothing to check" in capsys.readouterr().out
+
+
+def test_the_example_in_the_documentation_of_audit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    text = (ROOT / "docs" / "audit.md").read_text(encoding="utf-8")
+    page = re.findall("````markdown\n(.*?)````", text, re.DOTALL)[0]
+    printed = re.findall("```text\n(.*?)```", text, re.DOTALL)[0]
+    monkeypatch.chdir(tmp_path)
+    Path("page.md").write_text(page, encoding="utf-8")
+    assert main(["audit", "page.md"]) == 1
+    assert capsys.readouterr().out == printed
+
+
+def test_no_page_of_the_repository_has_a_finding(capsys: Capture) -> None:
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("records/**/*.md")]
+    pages += [*ROOT.glob("records/**/*.html"), *ROOT.glob("src/**/*.md")]
+    # the example in the documentation of audit is about contradictions
+    assert main(["audit", *(str(page) for page in pages if page.name != "audit.md")]) == 0
+    assert "not checked" not in capsys.readouterr().out
 
 
 def test_audit_of_a_sound_page_ends_with_0(capsys: Capture) -> None:

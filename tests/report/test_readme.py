@@ -110,7 +110,7 @@ def test_verdict_and_layers_of_one_run(put: Put, tmp_path: Path, record: RunReco
     assert "**Inside the budget.**" in text
     assert cells(path, "parameters")[1:3] == ["at most 1,000", f"{record.profile.num_params:,}"]
     assert "Layer (type)" in text
-    assert audit(text) == ()
+    assert audit(text).findings == ()
 
 
 def test_updating_twice_changes_nothing_the_second_time(put: Put, tmp_path: Path) -> None:

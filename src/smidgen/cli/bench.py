@@ -4,7 +4,6 @@ import argparse
 import json
 from typing import Any
 
-from smidgen._storage.progress import status
 from smidgen.cli.arguments import (
     add_options,
     add_target,
@@ -43,22 +42,18 @@ def add(commands: Any) -> None:
 
 def _bench(given: argparse.Namespace) -> int:
     from smidgen._storage.serialization import to_plain
+    from smidgen.data import load
     from smidgen.errors import UnavailableError
     from smidgen.formatting import counted, seconds
-
-    with status("loading torch"):
-        from smidgen.data import load
-        from smidgen.runs.benchmark import benchmark
+    from smidgen.runs.benchmark import benchmark
 
     experiment = chosen_experiment(given, "mnist")
     flags = given_options(given, "threads", "batch_sizes", "device", "seconds")
     try:
-        with status("loading the data"):
-            num_images = len(load(experiment.data, data_dir=given.data_dir).train)
+        num_images = len(load(experiment.data, data_dir=given.data_dir).train)
     except UnavailableError:
         num_images = 60_000  # only their number is needed
-    with status("timing training steps"):
-        found = benchmark(experiment, num_images, **flags)
+    found = benchmark(experiment, num_images, **flags)
     if given.json:
         print(json.dumps(to_plain(found), indent=1))
         return 0

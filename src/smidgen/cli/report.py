@@ -1,11 +1,10 @@
 """The commands `report`, `live`, `readme` and `audit`."""
 
 import argparse
+import json
 import time
 from pathlib import Path
 from typing import Any
-
-from smidgen._storage.progress import status
 
 
 def add(commands: Any) -> None:
@@ -54,12 +53,16 @@ def add(commands: Any) -> None:
 
     audit = commands.add_parser(
         "audit",
-        help="find contradictions in the layer and receptive field tables of a page",
+        help="find contradictions in the tables and lists of layers on a page",
         description="Compares rows with totals, sizes with kernels, receptive fields and jumps "
-        "with the rows above. Exit status: 0 nothing found, 1 something found.",
+        "with the rows above. docs/audit.md says what is read. Exit status: 0 nothing found, 1 "
+        "something found.",
     )
     audit.set_defaults(command=_audit)
-    audit.add_argument("file", type=Path, metavar="FILE", help="Markdown or any other text")
+    audit.add_argument(
+        "files", type=Path, nargs="+", metavar="FILE", help="Markdown, HTML or any other text"
+    )
+    audit.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _report(given: argparse.Namespace) -> int:
@@ -70,11 +73,10 @@ def _report(given: argparse.Namespace) -> int:
     # a folder without a run in it is left to `read_run`, which says what it lacks
     found = [run for folder in given.runs for run in [*find_run_folders(folder)] or [folder]]
     runs = [read_run(folder) for folder in dict.fromkeys(found)]
-    with status("drawing the report"):
-        if len(runs) == 1:
-            page = write_report(runs[0], given.out)
-        else:
-            page = write_comparison(runs, given.out or Path("comparison"))
+    if len(runs) == 1:
+        page = write_report(runs[0], given.out)
+    else:
+        page = write_comparison(runs, given.out or Path("comparison"))
     for run in runs:
         for sentence in run.missing:
             print(f"{run.folder}: {sentence}")
@@ -117,12 +119,22 @@ def _readme(given: argparse.Namespace) -> int:
 
 def _audit(given: argparse.Namespace) -> int:
     from smidgen._storage.files import read_text
+    from smidgen._storage.serialization import to_plain
+    from smidgen.formatting import counted
     from smidgen.report.audit import audit
 
-    text = read_text(given.file)
-    findings = audit(text.replace("\r\n", "\n").replace("\r", "\n"))
-    for finding in findings:
-        print(f"{given.file}, {finding}")
-    if not findings:
-        print(f"{given.file}: nothing found")
-    return 1 if findings else 0
+    results = {file: audit(read_text(file)) for file in given.files}
+    if given.json:
+        pages = [{"file": str(file), **to_plain(found)} for file, found in results.items()]
+        print(json.dumps(pages, indent=1))
+    for file, found in () if given.json else results.items():
+        for finding in found.findings:
+            print(f"{file}:{finding.line}: {finding.text}")
+        for remark in found.not_checked:
+            print(f"{file}:{remark.line}: not checked: {remark.text}")
+        if found.read:
+            count = counted(len(found.findings), "contradiction") if found.findings else "nothing"
+            print(f"{file}: {count} found in {', '.join(remark.text for remark in found.read)}")
+        else:
+            print(f"{file}: has no table or list of layers that can be read: nothing to check")
+    return 1 if any(found.findings for found in results.values()) else 0

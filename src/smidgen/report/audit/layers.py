@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import NamedTuple
 
@@ -18,12 +19,30 @@ class _Fault(NamedTuple):
     stated: str
     follows: str
     shape_is_doubtful: bool = False
+    right_params: tuple[int, ...] | None = ()
+    """What the row may have instead; None if nothing is known of it."""
 
 
-def check_layers(table: LayerTable) -> list[Finding]:
-    """The rows that no row above can feed: the one directly above, or any in a branching table."""
+def check_layers(table: LayerTable) -> tuple[list[Finding], set[int] | None]:
+    """The rows that no row above can feed: the one directly above, or any in a branching table.
+
+    Shapes may state the channels first or last. Also the sums of the rows with one corrected; None
+    if they are not known.
+    """
+    last = replace(table, rows=[replace(row, shape=_channels_first(row)) for row in table.rows])
+    return min(_check(table), _check(last), key=lambda result: len(result[0]))
+
+
+def _channels_first(row: Row) -> Shape | None:
+    shape = row.shape
+    return (shape[2], *shape[:2]) if shape is not None and len(shape) == 3 else shape
+
+
+def _check(table: LayerTable) -> tuple[list[Finding], set[int] | None]:
     findings: list[Finding] = []
+    sums: set[int] | None = set()
     above: Shape | None = None
+    line_above = 0
     earlier: list[Shape] = []
     for row in table.rows:
         recent = earlier[-_MAX_SOURCES:]
@@ -32,12 +51,20 @@ def check_layers(table: LayerTable) -> list[Finding]:
             sources = [above, *(reversed(recent) if table.branches else ())]
         fault = _check_row(row, sources, recent)
         if fault is not None:
-            findings.append(Finding(lines=(row.line,), stated=fault.stated, follows=fault.follows))
+            related = (line_above,) if sources and not table.branches else ()
+            findings.append(
+                Finding(line=row.line, related=related, stated=fault.stated, follows=fault.follows)
+            )
+            if sums is None or fault.right_params is None:
+                sums = None
+            else:
+                sums |= {table.num_params - row.params + right for right in fault.right_params}
         # The row below is not compared with a shape that is wrong itself.
         above = None if fault is not None and fault.shape_is_doubtful else row.shape
+        line_above = row.line
         if row.shape is not None and row.shape not in recent:
             earlier.append(row.shape)
-    return findings
+    return findings, sums
 
 
 def _check_row(row: Row, sources: Sequence[Shape], earlier: Sequence[Shape]) -> _Fault | None:
@@ -49,16 +76,24 @@ def _check_row(row: Row, sources: Sequence[Shape], earlier: Sequence[Shape]) -> 
         if row.role == "linear":
             return _check_linear(row, row.shape, sources)
         return _check_conv(row, row.shape, sources, earlier) if len(row.shape) == 3 else None
-    per_channel = 2 if row.role == "norm" else 0
-    right = per_channel * row.shape[0]
-    if row.params not in (0, right):
-        has = f"{right:,} for {row.shape[0]} channels" if per_channel else "none"
-        return _wrong_params(row, f"its type has {has}")
-    return _check_shape(row, row.shape, sources)
+    per_channel = (4, 3, 2) if row.is_keras else (2,) if row.role == "norm" else (0,)
+    right = tuple(count * row.shape[0] for count in per_channel)
+    if fault := _check_shape(row, row.shape, sources):
+        return fault
+    if row.params not in (0, *right):
+        has = f"{right[0]:,} for {row.shape[0]} channels" if right[0] else "none"
+        return _wrong_params(row, f"its type has {has}", right)
+    return None
 
 
-def _wrong_params(row: Row, follows: str, shape_is_doubtful: bool = False) -> _Fault:
-    return _Fault(f"{row.name} has {row.params:,} parameters", follows, shape_is_doubtful)
+def _wrong_params(
+    row: Row,
+    follows: str,
+    right: tuple[int, ...] | None = None,
+    shape_is_doubtful: bool = False,
+) -> _Fault:
+    stated = f"{row.name} states {row.params:,} parameters"
+    return _Fault(stated, follows, shape_is_doubtful, right)
 
 
 def _check_shape(row: Row, shape: Shape, sources: Sequence[Shape]) -> _Fault | None:
@@ -68,6 +103,7 @@ def _check_shape(row: Row, shape: Shape, sources: Sequence[Shape]) -> _Fault | N
     rule = {
         "pool": "a pool keeps the channels and makes no map larger",
         "adaptive": "an adaptive pool keeps the channels",
+        "global": "a global pool keeps the channels and nothing else",
         "flatten": f"flattening it gives {math.prod(sources[0])}",
     }.get(row.role or "", "its type keeps the shape")
     return _Fault(f"{row.name} goes from {_show(sources[0])} to {_show(shape)}", rule, True)
@@ -76,6 +112,8 @@ def _check_shape(row: Row, shape: Shape, sources: Sequence[Shape]) -> _Fault | N
 def _can_become(row: Row, source: Shape, shape: Shape) -> bool:
     if row.role == "flatten":
         return math.prod(source) == math.prod(shape)
+    if row.role == "global":
+        return math.prod(shape) == shape[0] == source[0]
     if row.role not in ("pool", "adaptive"):
         return source == shape
     if len(source) != 3 or len(shape) != 3 or source[0] != shape[0]:
@@ -100,6 +138,7 @@ def _check_linear(row: Row, shape: Shape, sources: Sequence[Shape]) -> _Fault | 
         row,
         f"from {inputs:,} to {outputs} features there are {inputs * outputs:,}, or "
         f"{(inputs + 1) * outputs:,} with biases",
+        (inputs * outputs, (inputs + 1) * outputs),
     )
 
 
@@ -122,7 +161,9 @@ def _check_conv(
     ]
     if not possible:
         follows = _nearest_kernel(row.params, maps[0][0], shape[0])
-        return _wrong_params(row, follows, shape_is_doubtful=True)
+        weights = [maps[0][0] * shape[0] * k * k for k in range(1, 16)]
+        right = (*weights, *(count + shape[0] for count in weights))
+        return _wrong_params(row, follows, right, shape_is_doubtful=True)
     if any(_sizes_fit(source, shape, kernel) for source, kernel in possible):
         return None
     source, (high, wide) = possible[0]

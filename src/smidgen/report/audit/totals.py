@@ -2,43 +2,46 @@
 
 from collections.abc import Sequence
 
+from smidgen.report.audit.claims import Total
 from smidgen.report.audit.finding import Finding
-from smidgen.report.audit.layer_tables import LayerTable, Total
+from smidgen.report.audit.layer_tables import LayerTable
 
 
-def check_totals(tables: Sequence[LayerTable], claims: Sequence[Total]) -> list[Finding]:
+def check_totals(
+    tables: Sequence[LayerTable], claims: Sequence[Total], corrected: Sequence[set[int] | None]
+) -> list[Finding]:
     """Compare each stated total with the rows, and trainable and other parameters with the total.
 
-    The total of a table must be the sum of its rows; a claim elsewhere must be the sum of some
-    table. The same wrong number is one finding, however often it is repeated.
+    The total of a table must be the sum of its rows, or one of its sums with a row `corrected`
+    (None: a row is wrong in an unknown way, and there is nothing to compare); a claim elsewhere
+    must be that of some table. The same wrong number is one finding, however often it is repeated.
     """
-    complete = [table for table in tables if table.complete]
+    complete = [
+        (table, {table.num_params, *sums})
+        for table, sums in zip(tables, corrected, strict=True)
+        if not table.gap and sums is not None
+    ]
     wrong: dict[int, tuple[list[int], str]] = {}
-    for table in complete:
+    for table, sums in complete:
         for total in table.totals:
-            if total.kind == "total" and total.count != table.num_params:
-                follows = f"{_place(table)} add up to {table.num_params:,}"
-                wrong.setdefault(total.count, ([], follows))[0].append(total.line)
-    sums = {table.num_params for table in complete}
+            if total.kind == "total" and total.count not in sums:
+                wrong.setdefault(total.count, ([], _sum(table)))[0].append(total.line)
     comparable = complete and len(complete) == len(tables)
     for claim in claims if comparable else ():
         if claim.kind != "total":
             continue
         if claim.count in wrong:
             wrong[claim.count][0].append(claim.line)
-        elif claim.count not in sums:
-            follows = "; ".join(f"{_place(t)} add up to {t.num_params:,}" for t in complete[:3])
+        elif not any(claim.count in sums for _, sums in complete):
+            follows = "; ".join(_sum(table) for table, _ in complete[:3])
             wrong[claim.count] = ([claim.line], follows)
-    findings = [
-        Finding(
-            lines=tuple(sorted(lines)),
-            stated=f"the stated total is {count:,} parameters",
-            follows=follows,
-        )
-        for count, (lines, follows) in wrong.items()
-    ]
+    findings = []
+    for count, (lines, follows) in wrong.items():
+        first, *others = sorted(lines)
+        stated = f"the stated total is {count:,} parameters"
+        findings.append(Finding(line=first, related=tuple(others), stated=stated, follows=follows))
     for totals in (*(table.totals for table in tables), claims):
-        findings += _check_trainable(totals)
+        findings += _check_trainable([total for total in totals if total.count not in wrong])
     return findings
 
 
@@ -54,7 +57,8 @@ def _check_trainable(totals: Sequence[Total]) -> list[Finding]:
         if trainable and fixed and trainable.count + fixed.count != total.count:
             findings.append(
                 Finding(
-                    lines=(total.line, trainable.line, fixed.line),
+                    line=total.line,
+                    related=(trainable.line, fixed.line),
                     stated=f"{total.count:,} parameters in all are stated",
                     follows=f"{trainable.count:,} trainable and {fixed.count:,} others are "
                     f"{trainable.count + fixed.count:,}",
@@ -63,5 +67,5 @@ def _check_trainable(totals: Sequence[Total]) -> list[Finding]:
     return findings
 
 
-def _place(table: LayerTable) -> str:
-    return f"the rows in lines {table.rows[0].line} to {table.rows[-1].line}"
+def _sum(table: LayerTable) -> str:
+    return f"the rows in lines {table.span} add up to {table.num_params:,}"
