@@ -52,11 +52,11 @@ def find_blocks(profile: Profile) -> list[Block]:
         blocks[-1].macs += layer.macs
         state = (prod(layer.output_shape), layer.rf_out, layer.jump_out)
     if len(blocks) > _MOST:
-        kept = _MOST // 2
-        middle = blocks[kept:-kept]
+        ends = _MOST // 2
+        middle = blocks[ends:-ends]
         params, macs = sum(one.params for one in middle), sum(one.macs for one in middle)
         name = f"{len(middle)} more"
-        blocks[kept:-kept] = [Block(name, [], (), params=params, macs=macs, seen=None)]
+        blocks[ends:-ends] = [Block(name, [], (), params=params, macs=macs, seen=None)]
     return blocks
 
 
