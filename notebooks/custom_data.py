@@ -15,14 +15,11 @@
 # for image files. Folders of images, IDX files and CSV files work the same way (docs/data.md).
 
 # %%
-# On Colab, or wherever smidgen is not installed yet; otherwise this installs nothing.
+# On Colab, or wherever smidgen is not installed yet: it is not on the package index.
 import importlib.util
 
 if importlib.util.find_spec("smidgen") is None:
-    import subprocess
-    import sys
-
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "smidgen"], check=True)
+    raise SystemExit("First run: %pip install git+URL, with the address of smidgen's repository.")
 
 # %% [markdown]
 # ## Arrays
@@ -75,8 +72,15 @@ print(f"{len(dataset.test):,} test images; classes {', '.join(dataset.classes)}"
 # Look at the images: these should be bright on black, upright and not mirrored.
 
 # %%
-first = dataset.train.images[:42, 0].numpy()  # (images, height, width)
-Image.fromarray(np.vstack([np.hstack(list(first[row : row + 14])) for row in (0, 14, 28)]))
+import matplotlib.pyplot as plt
+
+figure, places = plt.subplots(2, 10, figsize=(10, 2.4))
+for place, image, label in zip(
+    places.flat, dataset.train.images, dataset.train.labels, strict=False
+):
+    place.imshow(image[0].numpy(), cmap="gray", vmin=0, vmax=255)
+    place.set_title(dataset.classes[label])
+    place.set_axis_off()
 
 # %% [markdown]
 # ## An experiment in Python
@@ -122,11 +126,17 @@ print(result.verdict)
 # %%
 result.record.profile
 
-# %%
-Image.open(result.folder / "figures" / "accuracy.png")
+# %% [markdown]
+# What one unit of each layer sees of a training image, and the plots of the report:
 
 # %%
-Image.open(result.folder / "figures" / "confusion.png")
+result.plot("network")
+
+# %%
+result.plot("accuracy")
+
+# %%
+result.plot("worst-predictions")
 
 # %% [markdown]
 # The run's folder has this experiment as a file, `experiment.toml`, for `smidgen train`. `smidgen

@@ -183,6 +183,17 @@ def test_results_show_themselves(finished: "smidgen.RunResult", run_copy: Path) 
         assert result._repr_html_().count("<table>") >= 1
 
 
+def test_a_result_has_the_plots_of_its_report(finished: "smidgen.RunResult") -> None:
+    assert finished.folder is not None
+    for name in ("accuracy", "network", "samples"):
+        shown: Any = finished.plot(name)
+        assert shown._repr_png_() == (finished.folder / "figures" / f"{name}.png").read_bytes()
+    with pytest.raises(SmidgenError, match="has no plot 'acuracy'; it has accuracy, loss, "):
+        finished.plot("acuracy")
+    with pytest.raises(SmidgenError, match="stopped before training; there is nothing to plot"):
+        smidgen.RunResult(verdict=finished.verdict).plot("accuracy")
+
+
 def test_over_the_budget_nothing_is_trained(tiny: smidgen.Experiment, tmp_path: Path) -> None:
     over = replace(tiny, budget=Budget(max_params=10))
     outcome = smidgen.train(over, smidgen.RunOptions(out=tmp_path / "runs"))

@@ -69,7 +69,7 @@ def test_a_notebook_reveals_nothing_about_the_machine(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_first_code_cell_installs_only_where_smidgen_is_missing(name: str) -> None:
+def test_the_first_code_cell_says_how_to_install_where_smidgen_is_missing(name: str) -> None:
     source = next(source for kind, source in cells_of_text(name) if kind == "code")
     guard = ast.parse(source).body[1]
     assert isinstance(guard, ast.If)

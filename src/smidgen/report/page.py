@@ -97,6 +97,10 @@ class Images:
         captions = self.captions or [""] * len(self.pixels)
         return [(data_uri(p), text) for p, text in zip(self.pixels, captions, strict=False)]
 
+    def _repr_png_(self) -> bytes:
+        """All images, for notebooks."""
+        return self.png
+
     @property
     def scale(self) -> int:
         """How large the page shows each pixel."""

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from smidgen.config import Augment
+from smidgen.errors import ConfigError
 from smidgen.formatting import capitalized, percent, seconds
 from smidgen.record import Epoch, RunRecord, Score, Times
 from smidgen.report import plots
@@ -15,7 +16,7 @@ from smidgen.report.image_grid import arrange, colored
 from smidgen.report.mistakes import mistakes
 from smidgen.report.network import network
 from smidgen.report.observations import data_sentence, observations, provenance, result_sentence
-from smidgen.report.page import Images, Plot, Section, Table, Tile, write_page
+from smidgen.report.page import Drawing, Images, Plot, Section, Table, Tile, write_page
 from smidgen.report.recipe import recipe_table
 from smidgen.report.run_folder import RunFolder, read_run
 
@@ -55,6 +56,20 @@ def write_report(run: "RunFolder | str | os.PathLike[str]", out: Path | None = N
         }
     drawings = [drawing for section in sections for drawing in section.drawings]
     return write_page("run", context, drawings, out or run.folder)
+
+
+def find_drawing(run: RunFolder, name: str) -> Drawing:
+    """What the report shows under this name: a plot, or images.
+
+    Raises:
+        ConfigError: the report has none of this name; the message lists them.
+    """
+    found = {drawing.name: drawing for section in sections_of(run) for drawing in section.drawings}
+    if name not in found:
+        raise ConfigError(
+            f"the report of {run.folder} has no plot {name!r}; it has {', '.join(found)}."
+        )
+    return found[name]
 
 
 def tiles(run: RunFolder) -> list[Tile]:

@@ -54,7 +54,7 @@ from smidgen.record import (
     read_record,
     read_times,
 )
-from smidgen.report import result_sentence
+from smidgen.report import Drawing, find_drawing, read_run, result_sentence
 from smidgen.report.progress_log import ProgressLog
 from smidgen.runs.checkpointer import Checkpointer
 from smidgen.runs.diagnostics import collect_diagnostics
@@ -102,6 +102,19 @@ class RunResult:
         if self.record is None or self.folder is None:
             return "stopped before training: the network or the epochs are over the budget"
         return result_sentence(self.record, read_times(self.folder))
+
+    def plot(self, name: str) -> Drawing:
+        """A plot or images from the report, by name: accuracy, loss, network, samples and so on.
+
+        Notebooks show it; its `png` is the content of a file.
+
+        Raises:
+            ConfigError: the report has none of this name (the message lists them), or there is no
+                report, as the run was stopped before training.
+        """
+        if self.folder is None:
+            raise ConfigError("the run was stopped before training; there is nothing to plot.")
+        return find_drawing(read_run(self.folder), name)
 
     def __str__(self) -> str:
         return f"{self.sentence}\n{self.verdict}"
