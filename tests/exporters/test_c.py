@@ -116,15 +116,16 @@ def test_modules_in_c_give_the_scores_of_the_integer_network(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("flags", [["-Os"], ["-O3", "-march=native"]])
 @pytest.mark.parametrize("bits", [8, 4])
 @pytest.mark.parametrize("chain", CHAINS)
 def test_chains_in_c_give_the_scores_of_the_integer_network(
-    chain: str, bits: int, tmp_path: Path
+    chain: str, bits: int, flags: list[str], tmp_path: Path
 ) -> None:
     shape = (1, 28, 28)
     integers = integers_of(build_chain(chain, shape, 5), shape, bits)
     images = pixels(shape, 40)
-    library = compiled(written(tmp_path, integers), "-Os")
+    library = compiled(written(tmp_path, integers), *flags)
     np.testing.assert_array_equal(scores_of(library, images, 5), integers.scores(images))
 
 

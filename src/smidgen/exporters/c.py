@@ -31,6 +31,61 @@ _TEMPLATES = jinja2.Environment(
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A field of a struct in the code."""
+
+    type: str
+    name: str
+    comment: str
+    feature: str = ""
+    """It is there only if the network has this."""
+
+
+_TENSOR_FIELDS = (
+    Field("uint16_t", "address", "of its ring, in bytes"),
+    Field("uint16_t", "row_bytes", "with the padding on both sides"),
+    Field("uint8_t", "ring_rows", "rows that are kept"),
+    Field("uint8_t", "rows", "with the padding above and below"),
+    Field("uint8_t", "pad_rows", "above, and below", "padding"),
+    Field("uint8_t", "pad_bytes", "on the left, and on the right", "padding"),
+    Field("int8_t", "zero", "fills the padding", "padding"),
+)
+_STEP_FIELDS = (
+    Field("uint16_t", "weights", "index of its first byte"),
+    Field("uint16_t", "channel", "index of the values of its first channel"),
+    Field("uint16_t", "run_length", "inputs of a window that are adjacent in memory"),
+    Field("uint16_t", "run_step", "from one run to the next in the same row"),
+    Field("uint16_t", "column_step", "from one window to the next"),
+    Field("uint16_t", "sums", "index of its first sum, if it takes its input row by row"),
+    Field("int16_t", "offset", "in 64ths, of all channels"),
+    Field("uint16_t", "start", "of the first window in its row", "padding"),
+    Field("uint8_t", "first_row", "of the input that is needed", "padding"),
+    Field("uint8_t", "kind", "what it computes"),
+    Field("uint8_t", "input", "the tensor that it reads"),
+    Field("uint8_t", "window_rows", ""),
+    Field("uint8_t", "row_by_row", "1: it takes its input row by row, and keeps sums or maxima"),
+    Field("uint8_t", "row_step", "from one window to the next"),
+    Field("uint8_t", "dilation", "of rows", "dilation"),
+    Field("uint8_t", "runs", "in a row of the window"),
+    Field("uint8_t", "bits", "of a weight"),
+    Field("uint8_t", "width", "of the output"),
+    Field("uint8_t", "channels", "of the output"),
+    Field("uint8_t", "group", "output channels with the same inputs", "groups"),
+    Field("uint8_t", "group_inputs", "from one group to the next", "groups"),
+    Field("uint8_t", "values", "of a channel: bias, multiplier, perhaps offset; 0: one for all"),
+    Field("uint8_t", "rectified", "1: negative sums become 0", "rectified"),
+    Field("uint8_t", "pre_shift", ""),
+    Field("uint8_t", "shift", ""),
+    Field("int8_t", "low", ""),
+    Field("int8_t", "high", ""),
+    Field("uint8_t", "second", "the other input of an addition", "additions"),
+    Field("uint8_t", "second_row", "its first row that is needed", "additions"),
+    Field("uint8_t", "second_start", "where it starts in a row", "additions"),
+)
+_BYTES = {"uint16_t": 2, "int16_t": 2, "uint8_t": 1, "int8_t": 1}
+
+
 def c_code(
     network: IntegerNetwork, *, title: str, origin: str, classes: Sequence[str]
 ) -> dict[str, str]:
@@ -78,29 +133,26 @@ class _Tables:
 
     def context(self) -> dict[str, Any]:
         planned = self.plan
+        has = _features(planned)
+        tensor_fields, step_fields = (
+            [each for each in fields if not each.feature or each.feature in has]
+            for fields in (_TENSOR_FIELDS, _STEP_FIELDS)
+        )
         steps = [self._step(step) for step in planned.steps]
-        kinds = [type(step.layer) for step in planned.steps]
+        tensors = [self._tensor(n, tensor) for n, tensor in enumerate(planned.tensors)]
         zeros = planned.network.input_zero_points
-        requantized = [
-            step.layer.requantize
-            for step in planned.steps
-            if isinstance(step.layer, IntegerConvolution | IntegerAveragePool)
-        ]
         return {
-            "steps": steps,
-            "tensors": [self._tensor(n, tensor) for n, tensor in enumerate(planned.tensors)],
-            "layer_lines": [step["comment"] for step in steps],
+            "has": has,
+            "tensor_fields": tensor_fields,
+            "step_fields": step_fields,
+            "tensors": [[values[each.name] for each in tensor_fields] for values in tensors],
+            "steps": [[values[each.name] for each in step_fields] for values in steps],
+            "layer_lines": [self._describe(step) for step in planned.steps],
             "weights": self.weights or [0],
             "weight_lines": _lines(self.weights or [0]),
-            "weights_comment": "Weights in the order of their use: outputs, rows, columns, inputs.",
             "channel_values": self.values or [0],
             "channel_lines": _lines(self.values or [0]),
             "bits": sorted(self.bits),
-            "has_maximum": IntegerMaxPool in kinds,
-            "has_additions": IntegerAddition in kinds,
-            "has_rectified": any(r.rectified for r in requantized),
-            "has_offsets": any(_varies(r) for r in requantized),
-            "has_groups": any(_is_grouped(step.layer) for step in planned.steps),
             "pixel_zeros": zeros if len(set(zeros)) > 1 and any(planned.tensors[0].padding) else (),
             "max_rows": self._max_rows(),
             "num_sums": planned.num_sums,
@@ -109,29 +161,29 @@ class _Tables:
             "scores_address": planned.tensors[-1].address,
             "data_bytes": len(self.weights)
             + 2 * len(self.values)
-            + len(steps) * (38 if IntegerAddition in kinds else 36)
-            + len(planned.tensors) * 10,
+            + len(steps) * _struct_bytes(step_fields)
+            + len(tensors) * _struct_bytes(tensor_fields),
         }
 
     def _max_rows(self) -> int:
         rows = [1 if s.accumulates else s.window.kernel[0] for s in self.plan.steps]
         return max([*rows, 2 if self.plan.has_additions else 1])
 
-    def _tensor(self, place: int, tensor: Tensor) -> list[int]:
+    def _tensor(self, place: int, tensor: Tensor) -> dict[str, int]:
         zero = self.plan.network.zero_points(place - 1)[0]
         readers = [step.layer for step in self.plan.steps if place in step.inputs]
         if any(isinstance(layer, IntegerMaxPool) for layer in readers) and any(tensor.padding):
             zero = -128
         rows, columns = tensor.padding
-        return [
-            tensor.address,
-            tensor.row_bytes,
-            tensor.ring_rows,
-            tensor.num_rows,
-            rows,
-            columns * tensor.shape[0],
-            zero,
-        ]
+        return {
+            "address": tensor.address,
+            "row_bytes": tensor.row_bytes,
+            "ring_rows": tensor.ring_rows,
+            "rows": tensor.num_rows,
+            "pad_rows": rows,
+            "pad_bytes": columns * tensor.shape[0],
+            "zero": zero,
+        }
 
     def _step(self, step: Step) -> dict[str, Any]:
         layer, window = step.layer, step.window
@@ -155,43 +207,45 @@ class _Tables:
         per_channel, offset = self._add_values(layer, requantize)
         if requantize is not None:
             self.bits.add(bits)
-        fields = [
-            weights,
-            channel,
-            length,
-            run_step,
-            window.stride[1] * channels,
-            (tensor.padding[1] - window.padding[1]) * channels,
-            step.sums_address,
-            offset,
-            _kind(layer),
-            step.inputs[0],
-            self._first_row(step, 0),
-            window.kernel[0],
-            int(step.accumulates),
-            window.stride[0],
-            window.dilation[0],
-            runs,
-            bits,
-            layer.shape[2],
-            layer.shape[0],
-            group,
-            group_inputs,
-            per_channel,
-            *_limits(layer, requantize),
-        ]
-        if self.plan.has_additions:
-            fields += self._second(step)
-        return {"values": fields, "comment": self._describe(step)}
+        return {
+            "weights": weights,
+            "channel": channel,
+            "run_length": length,
+            "run_step": run_step,
+            "column_step": window.stride[1] * channels,
+            "sums": step.sums_address,
+            "offset": offset,
+            "start": (tensor.padding[1] - window.padding[1]) * channels,
+            "first_row": self._first_row(step, 0),
+            "kind": _KINDS[type(layer)],
+            "input": step.inputs[0],
+            "window_rows": window.kernel[0],
+            "row_by_row": int(step.accumulates),
+            "row_step": window.stride[0],
+            "dilation": window.dilation[0],
+            "runs": runs,
+            "bits": bits,
+            "width": layer.shape[2],
+            "channels": layer.shape[0],
+            "group": group,
+            "group_inputs": group_inputs,
+            "values": per_channel,
+            **_limits(layer, requantize),
+            **self._second(step),
+        }
 
     def _first_row(self, step: Step, which: int) -> int:
         return self.plan.tensors[step.inputs[which]].padding[0] - step.window.padding[0]
 
-    def _second(self, step: Step) -> list[int]:
+    def _second(self, step: Step) -> dict[str, int]:
         if len(step.inputs) == 1:
-            return [0, 0, 0]
+            return dict.fromkeys(("second", "second_row", "second_start"), 0)
         tensor = self.plan.tensors[step.inputs[1]]
-        return [step.inputs[1], self._first_row(step, 1), tensor.padding[1] * tensor.shape[0]]
+        return {
+            "second": step.inputs[1],
+            "second_row": self._first_row(step, 1),
+            "second_start": tensor.padding[1] * tensor.shape[0],
+        }
 
     def _add_values(self, layer: Any, requantize: Requantization | None) -> tuple[int, int]:
         """Add a step's values; how many there are for each channel, and the common offset."""
@@ -225,13 +279,37 @@ class _Tables:
         return _comment(text)
 
 
-def _kind(layer: object) -> str:
-    return {
-        IntegerConvolution: "CONVOLUTION",
-        IntegerAveragePool: "AVERAGE",
-        IntegerMaxPool: "MAXIMUM",
-        IntegerAddition: "ADDITION",
-    }[type(layer)]
+_KINDS = {
+    IntegerConvolution: "CONVOLUTION",
+    IntegerAveragePool: "AVERAGE",
+    IntegerMaxPool: "MAXIMUM",
+    IntegerAddition: "ADDITION",
+}
+
+
+def _features(planned: Plan) -> set[str]:
+    """What the code must be able to do."""
+    layers = [step.layer for step in planned.steps]
+    requantized = [
+        layer.requantize
+        for layer in layers
+        if isinstance(layer, IntegerConvolution | IntegerAveragePool)
+    ]
+    found = {
+        "additions": planned.has_additions,
+        "maxima": any(isinstance(layer, IntegerMaxPool) for layer in layers),
+        "rectified": any(r.rectified for r in requantized),
+        "offsets": any(_varies(r) for r in requantized),
+        "groups": any(_is_grouped(layer) for layer in layers),
+        "padding": any(any(tensor.padding) for tensor in planned.tensors),
+        "dilation": any(step.window.dilation[0] > 1 for step in planned.steps),
+    }
+    return {name for name, there in found.items() if there}
+
+
+def _struct_bytes(fields: Sequence[Field]) -> int:
+    """Size where 16-bit values are aligned."""
+    return (sum(_BYTES[each.type] for each in fields) + 1) // 2 * 2
 
 
 def _varies(requantize: Requantization) -> bool:
@@ -246,17 +324,23 @@ def _is_grouped(layer: object) -> bool:
     return isinstance(layer, IntegerAveragePool)
 
 
-def _limits(layer: Any, requantize: Requantization | None) -> list[int]:
-    """Rectified, pre-shift, shift, low, high."""
+def _limits(layer: Any, requantize: Requantization | None) -> dict[str, int]:
     if requantize is None:
-        return [0, 0, getattr(layer, "shift", 1), layer.low, layer.high]
-    return [
-        int(requantize.rectified),
-        requantize.pre_shift,
-        requantize.shift,
-        requantize.low,
-        requantize.high,
-    ]
+        shift = layer.shift if isinstance(layer, IntegerAddition) else 1
+        return {
+            "rectified": 0,
+            "pre_shift": 0,
+            "shift": shift,
+            "low": layer.low,
+            "high": layer.high,
+        }
+    return {
+        "rectified": int(requantize.rectified),
+        "pre_shift": requantize.pre_shift,
+        "shift": requantize.shift,
+        "low": requantize.low,
+        "high": requantize.high,
+    }
 
 
 def _packed(weight: Int8, length: int, bits: int) -> list[int]:
