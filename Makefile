@@ -1,6 +1,7 @@
 # make quickstart: set everything up, train, print the verdict and the report's path
 # make test:       set everything up, run the quick tests
-# make check:      format, lint, types, imports and the quick tests, as in CI
+# make docs:       build the documentation site in site/; a warning is an error
+# make check:      format, lint, types, imports, docs and the quick tests, as in CI
 # make slow:       the long tests, with real trainings, as in CI
 # make coverage:   the share of lines that the quick tests reach, at least 90 %
 # make notebook:   start Jupyter on the notebooks
@@ -9,7 +10,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: quickstart test check slow coverage lock notebook notebooks
+.PHONY: quickstart test docs check slow coverage lock notebook notebooks
 
 quickstart: .venv/ready
 	$(BIN)/smidgen quickstart
@@ -22,7 +23,11 @@ check: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(MAKE) docs
 	$(MAKE) test
+
+docs: .venv/ready
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 slow: .venv/ready
 	$(BIN)/pytest -m slow
@@ -53,6 +58,6 @@ notebooks: .venv/notebook
 # gigabytes of GPU libraries.
 lock:
 	$(PYTHON) -m venv .venv-lock
-	.venv-lock/bin/python -m pip install --quiet $$(sed -n 's/^torch==.*/&/p' requirements.lock) --editable '.[dev,export]'
+	.venv-lock/bin/python -m pip install --quiet $$(sed -n 's/^torch==.*/&/p' requirements.lock) --editable '.[dev,docs,export]'
 	.venv-lock/bin/python -m pip freeze --exclude-editable | sed 's/^\(torch==[0-9.]*\)+.*/\1/' > requirements.lock
 	rm -r .venv-lock

@@ -1,20 +1,15 @@
-"""The examples run, and so does the Python in README.md and in the docstring of smidgen."""
+"""The examples run."""
 
 import os
 import re
 import runpy
 import subprocess
 import sys
-import textwrap
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from torch import nn
 
-import smidgen
 from smidgen.cli import main
-from smidgen.config import Data
 from smidgen.record import read_record
 
 ROOT = Path(__file__).parents[1]
@@ -99,50 +94,3 @@ def test_a_budget_in_a_training_script() -> None:
     assert done.stderr == ""
     assert done.stdout.startswith("verdict: inside the budget\n")
     assert re.search(r"parameters +at most 8,000 +7,\d\d\d +pass", done.stdout)
-
-
-def blocks() -> list[str]:
-    """The Python code in README.md and in `help(smidgen)`."""
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert smidgen.__doc__ is not None
-    shown = smidgen.__doc__.partition("import smidgen")
-    return [
-        *re.findall(r"^```python\n(.*?)^```", readme, re.DOTALL | re.MULTILINE),
-        textwrap.dedent(shown[1] + shown[2]),
-    ]
-
-
-@pytest.mark.usefixtures("no_plots")
-@pytest.mark.parametrize("code", blocks())
-def test_the_python_that_is_shown_runs(
-    code: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture
-) -> None:
-    original = smidgen.find_experiment("gap-6k")
-
-    def shorter(name: str) -> smidgen.Experiment:
-        assert name == original.name
-        budget = smidgen.Budget(max_params=8_000, min_accuracy=0.1)
-        train = replace(original.train, epochs=1)
-        return replace(original, data=Data(name="digits"), train=train, budget=budget)
-
-    monkeypatch.setattr("smidgen.runs.train.find_experiment", shorter)
-    digits = smidgen.load("digits")
-    splits = [(split.images[:200], split.labels[:200]) for split in (digits.train, digits.test)]
-    names = ("x_train", "y_train", "x_test", "y_test")
-    values = (tensor.numpy() for split in splits for tensor in split)
-    defined = dict(zip(names, values, strict=True), MyNetwork=network, my_network=network())
-    exec(compile(code, "README.md", "exec"), defined)
-    folders = list(Path("runs/gap-6k").iterdir())
-    assert len(folders) == 1
-    shown = capsys.readouterr().out
-    assert re.search(rf"Total params +{784 * 4 + 4 + 40 + 10:,}", shown)
-    assert shown.endswith("True\n") or "print(budget" not in code
-
-
-def network() -> nn.Module:
-    return nn.Sequential(nn.Conv2d(1, 4, 28), nn.Flatten(), nn.Linear(4, 10))
-
-
-def test_there_is_python_to_run() -> None:
-    assert len(blocks()) >= 2
-    assert all("smidgen.train(" in code and "Budget(" in code for code in blocks())

@@ -30,7 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with contextlib.suppress(ValueError):  # only the main thread can handle signals
         signal.signal(signal.SIGTERM, _terminate)
     try:
-        given = _parser().parse_args(normalized(sys.argv[1:] if arguments is None else arguments))
+        given = build_parser().parse_args(
+            normalized(sys.argv[1:] if arguments is None else arguments)
+        )
         status: int = given.command(given)
         sys.stdout.flush()
         return status
@@ -70,7 +72,8 @@ def _interrupted(stop: KeyboardInterrupt) -> int:
     return 128 + number
 
 
-def _parser() -> Parser:
+def build_parser() -> Parser:
+    """The parser of the whole command line."""
     parser = Parser(
         prog="smidgen",
         description="Train image classifiers that must stay small, and prove that they are.",

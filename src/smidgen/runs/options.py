@@ -26,7 +26,7 @@ class RunOptions:
         "Folder that holds the data set's files.", default=None, key="--data-dir"
     )
     device: str = option(
-        "auto, cuda, mps or cpu; auto takes the first of these that is available.",
+        "One of auto, cuda, mps and cpu; auto takes the first that is available.",
         default="auto",
         key="--device",
     )
