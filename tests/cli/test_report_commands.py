@@ -1,7 +1,6 @@
 """The commands readme, audit and init: output and exit status."""
 
 import json
-import re
 import shutil
 from pathlib import Path
 
@@ -51,18 +50,6 @@ def test_audit_says_what_it_did_not_check(tmp_path: Path, capsys: Capture) -> No
     page.write_text("A page without layers.", encoding="utf-8")
     assert main(["audit", str(page)]) == 0
     assert "nothing to check" in capsys.readouterr().out
-
-
-def test_the_example_in_the_documentation_of_audit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
-) -> None:
-    text = (ROOT / "docs" / "audit.md").read_text(encoding="utf-8")
-    page = re.findall("````markdown\n(.*?)````", text, re.DOTALL)[0]
-    printed = re.findall("```text\n(.*?)```", text, re.DOTALL)[0]
-    monkeypatch.chdir(tmp_path)
-    Path("page.md").write_text(page, encoding="utf-8")
-    assert main(["audit", "page.md"]) == 1
-    assert capsys.readouterr().out == printed
 
 
 def test_no_page_of_the_repository_has_a_finding(capsys: Capture) -> None:
