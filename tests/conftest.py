@@ -3,12 +3,13 @@
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from smidgen._storage.progress import terminal
 from smidgen.config import (
     Augment,
     Average,
@@ -88,6 +89,26 @@ def tiny() -> Experiment:
             average=Average(name="ema", decay=0.9),
         ),
     )
+
+
+@pytest.fixture
+def tiny_file(tiny: Experiment, tmp_path: Path) -> Path:
+    """A file of `tiny`."""
+    path = tmp_path / "tiny.toml"
+    path.write_text(tiny.to_toml())
+    return path
+
+
+@pytest.fixture
+def on_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[None]:
+    """Stdout and stderr, although captured, look like a terminal."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setattr(type(sys.stderr), "isatty", lambda stream: True)
+    terminal.cache_clear()  # it asks once
+    yield
+    terminal.cache_clear()
 
 
 @pytest.fixture(scope="session")

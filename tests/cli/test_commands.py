@@ -23,13 +23,6 @@ CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")
 
 
 @pytest.fixture
-def tiny_file(tiny: Experiment, tmp_path: Path) -> Path:
-    path = tmp_path / "tiny.toml"
-    path.write_text(tiny.to_toml())
-    return path
-
-
-@pytest.fixture
 def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Skip the report, which takes longer than these trainings."""
     monkeypatch.setattr("smidgen.runs.train.write_report", lambda *_: None)
@@ -522,7 +515,7 @@ def check_one_line(capsys: Capture, message: str) -> None:
         (["check", "none"], "none is not a finished run: it has no run.json"),
         (["predict", "none", "x.png"], "none is not a finished run: it has no run.json"),
         (["predict", "none"], "the following arguments are required: IMAGE"),
-        (["report", "none"], "none has no run"),
+        (["report", "none"], "there is no folder none"),
         (["quickstart", "--data-dir", "none"], "--data-dir is none, which is not a folder"),
     ],
 )
@@ -552,7 +545,7 @@ def test_a_network_whose_output_does_not_fit_is_one_line(
     from torch import nn
 
     for network in (nn.Identity(), nn.Sequential(nn.Flatten(), nn.Linear(784, 9))):
-        monkeypatch.setattr("smidgen.runs.prepare.build", lambda *_, net=network: net)
+        monkeypatch.setattr("smidgen.runs.network.build", lambda *_, net=network: net)
         assert main(["train", str(tiny_file), "--out", str(tmp_path / "runs")]) == 2
         check_one_line(capsys, "it must return (batch, 10), one score for each class")
         assert not (tmp_path / "runs").exists()

@@ -149,6 +149,17 @@ def step(
     )
 
 
+def test_the_page_says_what_the_run_does_besides_training(
+    page: LivePage, record: RunRecord
+) -> None:
+    page.on_status("loading digits")
+    assert run_state(page)["doing"] == "loading digits"
+    page.on_train_start(info(record))
+    assert run_state(page)["doing"] == ""
+    page.on_status("scoring the test set")
+    assert run_state(page)["doing"] == "scoring the test set"
+
+
 def test_the_curves_begin_with_the_first_steps(page: LivePage, record: RunRecord) -> None:
     page.on_train_start(info(record))
     page.on_progress(step(2))
@@ -359,7 +370,9 @@ def test_a_report_that_is_gone_is_not_found(runs_page: RunsPage) -> None:
 
 
 def test_runs_of_no_folder_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(SmidgenError, match="none is not a folder; give one that holds runs"):
+    with pytest.raises(
+        SmidgenError, match=r"there is no folder .*none; name the one that holds the runs"
+    ):
         RunsPage(tmp_path / "none")
 
 

@@ -1,11 +1,15 @@
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 from smidgen.record import CalibrationBin, RunRecord
 from smidgen.report import plots
-from smidgen.report.style import COLORS, INK, LOW, NARROW, as_svg, new_figure
+from smidgen.report.style import COLORS, INK, LOW, NARROW, as_png, as_svg, new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def test_nothing_is_written_across_the_curves(record: RunRecord) -> None:
@@ -43,6 +47,11 @@ def test_a_figure_has_the_colors_of_the_page(record: RunRecord) -> None:
     assert INK not in svg
 
 
+def as_svg_after_png(figure: "Figure") -> str:
+    as_png(figure)
+    return as_svg(figure, "accuracy")
+
+
 def test_the_values_are_shown_under_the_pointer(record: RunRecord) -> None:
     epochs = [replace(epoch, steps=None) for epoch in record.epochs]
     svg = as_svg(plots.accuracy_curves(epochs, 0.95), "accuracy")
@@ -51,6 +60,7 @@ def test_the_values_are_shown_under_the_pointer(record: RunRecord) -> None:
         shown = [f"{100 * score.accuracy:.2f} %" for score in (epoch.train, epoch.validation)]
         words = f"epoch {epoch.epoch}: training {shown[0]}; validation {shown[1]}"
         assert f"<title>{words}</title>" in svg
+    assert svg == as_svg_after_png(plots.accuracy_curves(epochs, 0.95))
     one = as_svg(plots.loss_curves(epochs[:1]), "loss")
     assert "<title>epoch 1: training " in one
 

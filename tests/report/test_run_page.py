@@ -19,7 +19,7 @@ from smidgen.report.run_page import sections_of, tiles
 
 @pytest.fixture
 def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out the sections with plots: drawing takes seconds."""
+    """Leave out the sections with plots, which take most of the time."""
     monkeypatch.setattr("smidgen.report.run_page.sections_of", lambda _: [])
 
 
@@ -186,7 +186,8 @@ def test_a_budget_without_limits_does_not_pass(
 def test_the_curves_mention_only_what_the_run_had(finished_folder: Path) -> None:
     run = read_run(finished_folder)
     curves = sections_of(run)[0]
-    assert "on augmented images except in the last epoch, with dropout, while" in curves.text
+    assert "averages over a few steps: on augmented images except in the last epoch" in curves.text
+    assert ", with dropout, while the weights change" in curves.text
     assert curves.plots[0].caption == (
         "Training and validation accuracy by epoch, with the target as a dotted line"
     )
@@ -199,7 +200,7 @@ def test_the_curves_mention_only_what_the_run_had(finished_folder: Path) -> None
             budget=Budget(),
             data=replace(run.experiment.data, augment=Augment()),
         ),
-        epochs=tuple(replace(epoch, validation=None) for epoch in run.epochs),
+        epochs=tuple(replace(epoch, validation=None, steps=None) for epoch in run.epochs),
         record=replace(run.record, profile=replace(run.record.profile, layers=tuple(layers))),
     )
     curves, *_, samples = sections_of(plain)

@@ -273,6 +273,21 @@ def test_an_untouched_run_comes_out_again(finished_folder: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in finished_folder.rglob("*")} == before
 
 
+@pytest.mark.usefixtures("no_report")
+def test_a_run_without_scores_by_step_is_repeated_too(run_copy: Path) -> None:
+    """A version before this one did not note them."""
+
+    def leave_out(plain: Any) -> None:
+        for epoch in plain["epochs"]:
+            del epoch["steps"]
+
+    forge(run_copy, leave_out)
+    epochs = read_record(run_copy).epochs
+    assert [epoch.steps for epoch in epochs] == [None, None]
+    (run_copy / "metrics.jsonl").write_text("".join(map(format_epoch, epochs)))
+    assert check(run_copy, repeat=True).passed
+
+
 def test_callbacks_see_the_run_that_is_trained_again(
     finished_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -44,7 +44,7 @@ from smidgen.evaluate import evaluate_split
 from smidgen.kernels import Unsupported
 from smidgen.kernels.build import load_library
 from smidgen.record import Epoch, RunRecord, format_epoch, read_record, read_times
-from smidgen.runs import checkpointer, prepare
+from smidgen.runs import checkpointer, network
 from smidgen.runs import run as module
 from smidgen.runs import train as entry
 from smidgen.runs.options import RunOptions
@@ -343,7 +343,7 @@ def test_a_network_that_does_not_fit_its_classes_is_an_error(
     from torch import nn
 
     wide = nn.Sequential(nn.Flatten(), nn.Linear(784, 11))
-    monkeypatch.setattr(prepare, "build", lambda *_: wide)
+    monkeypatch.setattr(network, "build", lambda *_: wide)
     with pytest.raises(ModelError, match=r"returns \(batch, 11\); it must return \(batch, 10\)"):
         run(tiny, RunOptions(out=tmp_path / "runs"))
     assert not (tmp_path / "runs").exists()
@@ -552,6 +552,14 @@ def stopped(tiny: Experiment, digits: Dataset, tmp_path: Path, stop: Stop) -> Pa
 
 
 @pytest.mark.usefixtures("no_report")
+def test_data_that_are_loaded_already_are_not_loaded_again(
+    stopped: Path, digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "open_dataset", None)
+    assert resume(stopped, data=digits).record is not None
+
+
+@pytest.mark.usefixtures("no_report")
 def test_if_the_last_checkpoint_is_damaged_the_previous_one_is_used(
     stopped: Path, tiny: Experiment, tmp_path: Path
 ) -> None:
@@ -617,7 +625,7 @@ def test_an_edited_experiment_is_refused_but_not_edited_texts(
 
 def skip_without_kernels() -> None:
     try:
-        load_library()
+        load_library(())
     except Unsupported as reason:
         pytest.skip(str(reason))
 
@@ -679,13 +687,13 @@ def test_a_run_resumed_with_other_kernels_says_so(
         run(altered(tiny, tmp_path), RunOptions(out=tmp_path, threads=1, backend="native"))
     stop(0, 0)
     assert stopped.value.folder is not None
-    other = replace(load_library(), sha256="0" * 64, compiler="another compiler")
-    monkeypatch.setattr(device, "load_library", lambda: other)
+    other = replace(load_library(()), sha256="0" * 64, compiler="another compiler")
+    monkeypatch.setattr(device, "load_library", lambda flags: other)
     outcome = resume(stopped.value.folder)
     assert outcome.record is not None
     (said,) = outcome.record.caveats
-    assert f"kernels_sha256 {'0' * 64} instead of {load_library().sha256}" in said
-    assert f"compiler another compiler instead of {load_library().compiler}" in said
+    assert f"kernels_sha256 {'0' * 64} instead of {load_library(()).sha256}" in said
+    assert f"compiler another compiler instead of {load_library(()).compiler}" in said
 
 
 @pytest.mark.usefixtures("no_report")

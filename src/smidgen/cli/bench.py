@@ -4,6 +4,7 @@ import argparse
 import json
 from typing import Any
 
+from smidgen._storage.progress import status
 from smidgen.cli.arguments import (
     add_options,
     add_target,
@@ -42,18 +43,22 @@ def add(commands: Any) -> None:
 
 def _bench(given: argparse.Namespace) -> int:
     from smidgen._storage.serialization import to_plain
-    from smidgen.data import load
     from smidgen.errors import UnavailableError
     from smidgen.formatting import counted, seconds
-    from smidgen.runs.benchmark import benchmark
+
+    with status("loading torch"):
+        from smidgen.data import load
+        from smidgen.runs.benchmark import benchmark
 
     experiment = chosen_experiment(given, "mnist")
     flags = given_options(given, "threads", "batch_sizes", "device", "seconds")
     try:
-        num_images = len(load(experiment.data, data_dir=given.data_dir).train)
+        with status("loading the data"):
+            num_images = len(load(experiment.data, data_dir=given.data_dir).train)
     except UnavailableError:
         num_images = 60_000  # only their number is needed
-    found = benchmark(experiment, num_images, **flags)
+    with status("timing training steps"):
+        found = benchmark(experiment, num_images, **flags)
     if given.json:
         print(json.dumps(to_plain(found), indent=1))
         return 0

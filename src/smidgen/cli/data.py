@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from smidgen._storage.progress import status
 from smidgen.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
@@ -56,7 +57,9 @@ def add(commands: Any) -> None:
 
 def _list(given: argparse.Namespace) -> int:
     from smidgen.cli.console import print_table
-    from smidgen.data.named.catalog import CATALOG
+
+    with status("loading torch"):
+        from smidgen.data.named.catalog import CATALOG
 
     rows = []
     for name, entry in CATALOG.items():
@@ -71,18 +74,21 @@ def _list(given: argparse.Namespace) -> int:
 
 
 def _get(given: argparse.Namespace) -> int:
+    entry = _entry(given.name)
     from smidgen.data.named.files import read_named
 
-    entry = _entry(given.name)
-    _, source = read_named(entry, given.data_dir, 20.0)
+    with status(f"loading {given.name}"):
+        _, source = read_named(entry, given.data_dir, 20.0)
     print(f"{given.name}: {source}" + ("; all digests are right" if entry.files else ""))
     return 0
 
 
 def _verify(given: argparse.Namespace) -> int:
+    entry = _entry(given.name)
     from smidgen.data.named.files import verify
 
-    problems = verify(_entry(given.name), given.data_dir)
+    with status(f"verifying {given.name}"):
+        problems = verify(entry, given.data_dir)
     for path, problem in problems.items():
         print(f"WRONG  {problem}" if problem else f"ok     {path}")
     if not problems:
@@ -91,7 +97,8 @@ def _verify(given: argparse.Namespace) -> int:
 
 
 def _entry(name: str) -> "CatalogEntry":
-    from smidgen.data.named.catalog import CATALOG
+    with status("loading torch"):
+        from smidgen.data.named.catalog import CATALOG
 
     if name not in CATALOG:
         raise ConfigError(
@@ -105,11 +112,14 @@ def _show(given: argparse.Namespace) -> int:
     from dataclasses import replace
 
     from smidgen.config import Augment
-    from smidgen.data import find_data, load
-    from smidgen.data.preview import augmented_rows, sample_rows
+
+    with status("loading torch"):
+        from smidgen.data import find_data, load
+        from smidgen.data.preview import augmented_rows, sample_rows
 
     data = replace(find_data(given.name), size=given.size)
-    dataset = load(data, data_dir=given.data_dir, skip_bad=given.skip_bad)
+    with status(f"loading {given.name}"):
+        dataset = load(data, data_dir=given.data_dir, skip_bad=given.skip_bad)
     out = given.out or Path(f"{dataset.name}.png")
     if out.suffix.lower() != ".png":
         raise ConfigError(f"--out is {out}; it must end in .png.")
@@ -117,8 +127,9 @@ def _show(given: argparse.Namespace) -> int:
     settings = Augment(rotate=_ROTATE, translate=_SHARE, scale=_SHARE, shear=_SHARE)
     words = f"rotate {_ROTATE:g} degrees; translate, scale, shear {_SHARE:g}"
     _print(dataset)
-    _draw(sample_rows(dataset), dataset.name, out)
-    _draw(augmented_rows(dataset, settings), f"{dataset.name}: {words}", augmented)
+    with status("drawing the samples"):
+        _draw(sample_rows(dataset), dataset.name, out)
+        _draw(augmented_rows(dataset, settings), f"{dataset.name}: {words}", augmented)
     print(f"samples: {out}")
     print(f"augmented: {augmented}")
     return 0

@@ -3,10 +3,11 @@
 from collections.abc import Callable
 
 from rich.console import Console
+from rich.live import Live
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
-from rich.status import Status
 
+from smidgen._storage.progress import spinner, terminal
 from smidgen.callbacks import Callback, Progress, RunInfo, TrainState
 from smidgen.formatting import counted, percent
 from smidgen.record import Epoch, RunRecord, Score
@@ -25,7 +26,7 @@ class Display(Callback):
         self._best = 0.0
         self._splits: dict[str, bool] = {}
         self._bar: Bar | None = None
-        self._status: Status | None = None
+        self._status: Live | None = None
 
     def close(self) -> None:
         """Remove the bar and the status line."""
@@ -38,13 +39,15 @@ class Display(Callback):
         """On a terminal, show it until something else happens."""
         if self._bar is not None:
             self._bar.update(self._task, description=text)
-        elif self.console.is_terminal and not self.console.quiet:
+        elif terminal().is_terminal and not self.console.quiet:
             self.close()
-            self._status = self.console.status(text)
+            self._status = spinner(text)
             self._status.start()
 
     def on_message(self, text: str) -> None:
         """Print it."""
+        if self._status is not None:
+            self.close()
         self.console.print(f"note: {text}")
 
     def on_train_start(self, run: RunInfo) -> None:

@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from smidgen._storage.progress import status
 from smidgen.cli.arguments import (
     add_options,
     add_target,
@@ -143,10 +144,11 @@ def _shape(text: str) -> tuple[int, int, int]:
 
 
 def _summary(given: argparse.Namespace) -> int:
-    from smidgen._storage.serialization import to_plain
-    from smidgen.cli.console import print_result, terminal_width
-    from smidgen.data import DatasetInfo, open_dataset
-    from smidgen.runs.network import prepare_network
+    with status("loading torch"):
+        from smidgen._storage.serialization import to_plain
+        from smidgen.cli.console import print_result, terminal_width
+        from smidgen.data import DatasetInfo, open_dataset
+        from smidgen.runs.network import prepare_network
 
     if given.classes is not None and given.classes < 2:
         raise ConfigError(f"--classes is {given.classes}; it must be 2 or more.")
@@ -175,9 +177,11 @@ def _summary(given: argparse.Namespace) -> int:
 def _check(given: argparse.Namespace) -> int:
     from smidgen.cli.console import print_result
     from smidgen.cli.display import Display
-    from smidgen.runs.check import check
 
     with closing(Display()) as display:
+        display.on_status("loading torch")
+        from smidgen.runs.check import check
+
         result = check(
             given.run,
             data_dir=given.data_dir,
@@ -193,10 +197,13 @@ def _check(given: argparse.Namespace) -> int:
 def _predict(given: argparse.Namespace) -> int:
     from smidgen.formatting import percent
     from smidgen.record import read_record
-    from smidgen.runs.predict import predict
+
+    with status("loading torch"):
+        from smidgen.runs.predict import predict
 
     bad: list[DataError] = []
-    found = predict(given.run, given.images, on_bad=bad.append)
+    with status("classifying"):
+        found = predict(given.run, given.images, on_bad=bad.append)
     if given.json:
         plain = [{"path": str(p.path), "classes": dict(p.classes)} for p in found]
         print(json.dumps(plain, indent=1, ensure_ascii=False))
@@ -218,8 +225,6 @@ def _predict(given: argparse.Namespace) -> int:
 
 
 def _evaluate(given: argparse.Namespace) -> int:
-    from smidgen.runs.evaluate_weights import evaluate_experiment
-
     if (given.weights is None) == (given.limits is None):
         raise ConfigError(
             "evaluate needs either a network and --weights FILE, or folders of submissions and "
@@ -234,9 +239,17 @@ def _evaluate(given: argparse.Namespace) -> int:
     stated = experiment.train.epochs if hasattr(given, "train.epochs") else None
     names = ("out", "data_dir", "device", "threads")
     options = RunOptions(skip_bad=given.skip_bad, **given_options(given, *names))
-    result = evaluate_experiment(
-        experiment, given.weights, mean=given.mean, std=given.std, epochs=stated, options=options
-    )
+    with status("loading torch"):
+        from smidgen.runs.evaluate_weights import evaluate_experiment
+    with status(f"evaluating {experiment.name}"):
+        result = evaluate_experiment(
+            experiment,
+            given.weights,
+            mean=given.mean,
+            std=given.std,
+            epochs=stated,
+            options=options,
+        )
     assert result.record is not None
     assert result.folder is not None
     if given.json:

@@ -13,6 +13,7 @@ import typing
 from collections.abc import Sequence
 from typing import Any, Literal, NoReturn
 
+from smidgen._storage.progress import status
 from smidgen._storage.schema import all_fields
 from smidgen._storage.serialization import from_plain, to_plain
 from smidgen.config import Experiment
@@ -95,7 +96,8 @@ def with_flags(experiment: Experiment, given: argparse.Namespace) -> Experiment:
         if len(both := [f"--{name}" for name in names if hasattr(given, name)]) > 1:
             raise ConfigError(f"{' and '.join(both)} are given; give one of them.")
     if hasattr(given, "data"):
-        from smidgen.data import find_data
+        with status("loading torch"):
+            from smidgen.data import find_data
 
         for name, value in to_plain(find_data(given.data)).items():
             if name in ("name", "path"):

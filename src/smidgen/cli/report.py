@@ -6,6 +6,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from smidgen._storage.progress import status
+
 
 def add(commands: Any) -> None:
     """Register the commands."""
@@ -73,10 +75,11 @@ def _report(given: argparse.Namespace) -> int:
     # a folder without a run in it is left to `read_run`, which says what it lacks
     found = [run for folder in given.runs for run in [*find_run_folders(folder)] or [folder]]
     runs = [read_run(folder) for folder in dict.fromkeys(found)]
-    if len(runs) == 1:
-        page = write_report(runs[0], given.out)
-    else:
-        page = write_comparison(runs, given.out or Path("comparison"))
+    with status("drawing the report"):
+        if len(runs) == 1:
+            page = write_report(runs[0], given.out)
+        else:
+            page = write_comparison(runs, given.out or Path("comparison"))
     for run in runs:
         for sentence in run.missing:
             print(f"{run.folder}: {sentence}")

@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from smidgen._storage.progress import status
 from smidgen.cli.arguments import (
     add_options,
     add_target,
@@ -76,13 +77,15 @@ def _add_run_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _quickstart(given: argparse.Namespace) -> int:
-    from smidgen.data import load
-    from smidgen.errors import UnavailableError
-    from smidgen.runs.run import find_interrupted
+    with status("loading torch"):
+        from smidgen.data import load
+        from smidgen.errors import UnavailableError
+        from smidgen.runs.run import find_interrupted
 
     experiment = find_experiment("quickstart")
     try:
-        dataset = load(experiment.data, data_dir=given.data_dir, timeout=QUICKSTART_TIMEOUT)
+        with status("loading mnist"):
+            dataset = load(experiment.data, data_dir=given.data_dir, timeout=QUICKSTART_TIMEOUT)
         print(f"data: MNIST, {dataset.source}", flush=True)
     except UnavailableError as error:
         experiment = find_experiment("quickstart-digits")
@@ -93,7 +96,9 @@ def _quickstart(given: argparse.Namespace) -> int:
         )
         print(f"smidgen: MNIST is not available: {error}", file=sys.stderr)
     interrupted = find_interrupted(experiment, _options(given))
-    return _resume(interrupted, given) if interrupted else _run(experiment, given, dataset)
+    if interrupted:
+        return _resume(interrupted, given, dataset)
+    return _run(experiment, given, dataset)
 
 
 def _train(given: argparse.Namespace) -> int:
@@ -115,20 +120,20 @@ def _train(given: argparse.Namespace) -> int:
 def _run(
     experiment: Experiment, given: argparse.Namespace, dataset: "Dataset | None" = None
 ) -> int:
-    from smidgen.runs.train import train_experiment
-
     options = _options(given)
     with _callbacks(given, f"seed {options.seed}") as callbacks:
+        from smidgen.runs.train import train_experiment
+
         result = train_experiment(experiment, options, callbacks, dataset)
     return _print_result(result, given)
 
 
-def _resume(folder: Path, given: argparse.Namespace) -> int:
-    from smidgen.runs.train import resume
-
+def _resume(folder: Path, given: argparse.Namespace, dataset: "Dataset | None" = None) -> int:
     with _callbacks(given, folder.name) as callbacks:
+        from smidgen.runs.train import resume
+
         changed = given_options(given, "data_dir", "device", "threads", "checkpoint_seconds")
-        result = resume(folder, callbacks, **changed)
+        result = resume(folder, callbacks, data=dataset, **changed)
     return _print_result(result, given)
 
 
@@ -143,22 +148,29 @@ def _options(given: argparse.Namespace) -> "RunOptions":
 def _callbacks(given: argparse.Namespace, run_name: str) -> "Iterator[list[Callback]]":
     """What --quiet, --live and --track ask for; the live page is served while this lasts.
 
+    A terminal shows that torch is being loaded, which the body does next.
+
     Raises:
         ConfigError: a tracker's package is not installed.
     """
     from smidgen.cli.display import Display
-    from smidgen.report.live import LivePage
-    from smidgen.training.tracking import make_trackers
 
     with ExitStack() as stack:
-        callbacks = make_trackers(given.track)
+        callbacks: list[Callback] = []
+        if given.track:
+            from smidgen.training.tracking import make_trackers
+
+            callbacks = make_trackers(given.track)
         if given.live:
+            from smidgen.report.live import LivePage
+
             page = LivePage(run_name)
             stack.callback(page.close)
             print(f"live: {page.start()}", flush=True)
             callbacks.append(page)
         display = Display(quiet=given.quiet)
         stack.callback(display.close)
+        display.on_status("loading torch")
         yield [*callbacks, display]
 
 

@@ -62,6 +62,11 @@ class Mistakes:
         """Whether there is no room for numbers in the matrix."""
         return len(self.classes) > _MOST_NUMBERED
 
+    @property
+    def vertical(self) -> bool:
+        """Whether the names above the columns are too long to be horizontal."""
+        return self.small or max(map(len, self.classes)) > 4
+
 
 def mistakes(record: RunRecord, diagnostics: Arrays) -> Section:
     """The section about the test images that are misclassified."""
@@ -201,4 +206,4 @@ def _worst(diagnostics: Arrays, classes: Sequence[str]) -> Images | None:
         "The misclassified test images with the highest loss: true class, predicted class and its "
         "probability"
     )
-    return Images("worst-predictions", caption, colored(images), captions)
+    return Images("worst-predictions", caption, colored(images), captions, size=112)

@@ -22,15 +22,26 @@ def network(run: RunFolder) -> Section | None:
     plots = [network_plot(profile, image)] if profile else []
     images = []
     if run.filters is not None:
-        caption = "Filters of the first convolution: orange is negative, blue positive"
+        colors = "gray is 0" if run.filters.shape[1] == 3 else "orange is negative, blue positive"
+        caption = f"Filters of the first convolution: {colors}"
         images.append(Images("filters", caption, filters(run.filters), size=42))
     if "maps" in run.diagnostics:
         caption = "Feature maps of the first convolution for one image"
         images.append(Images("feature-maps", caption, feature_maps(run.diagnostics["maps"])))
     if not tables and not images:
         return None
-    text = "Bars behind numbers show a layer's share of the parameters and of the multiply-adds."
-    return Section("Network", text if tables else "", plots, tables, images)
+    return Section("Network", _network_text(profile) if profile else "", plots, tables, images)
+
+
+def _network_text(profile: Profile) -> str:
+    sentences = [
+        "Bars behind numbers show a layer's share of the parameters and of the multiply-adds."
+    ]
+    if any(layer.rf_probed for layer in profile.layers):
+        sentences.append(
+            "A receptive field with * was measured by a probe, which cannot see beyond the image."
+        )
+    return " ".join([*sentences, *profile.notes])
 
 
 def network_tables(profile: Profile) -> list[Table]:

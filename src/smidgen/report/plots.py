@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+_MOST_TITLES = 60  # in one figure: more would be too narrow to point at
 Points = Sequence[tuple[float, float]]
 
 
@@ -130,10 +131,10 @@ def _add_values(axes: "Axes", lines: Sequence[tuple[str, Points]], in_percent: b
 
 
 def _add_titles(axes: "Axes", titles: Mapping[float, str]) -> None:
-    """Show each title when the pointer is above or below its x, nearer than to the next."""
+    """Show each title when the pointer is above or below its x; of very many, a part."""
     from matplotlib.patches import Rectangle
 
-    xs = sorted(titles)
+    xs = sorted(titles)[:: -(-len(titles) // _MOST_TITLES)]
     edges = [(left + right) / 2 for left, right in pairwise(xs)]
     if edges:
         edges = [2 * xs[0] - edges[0], *edges, 2 * xs[-1] - edges[-1]]

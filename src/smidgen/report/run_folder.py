@@ -97,6 +97,8 @@ def read_run(folder: Path) -> RunFolder:
     Raises:
         RecordError: the folder has no run, or a file of it is damaged.
     """
+    if not folder.is_dir():
+        raise RecordError(f"there is no folder {folder}; name one that holds a run, or runs.")
     require_files(folder)
     if (folder / RECORD).exists():
         record = read_record(folder)

@@ -174,9 +174,14 @@ def as_png(figure: "Figure") -> bytes:
     import matplotlib
     from PIL import Image
 
+    unseen = figure.findobj(lambda artist: artist.get_alpha() == 0)  # carry titles in an SVG
+    for artist in unseen:
+        artist.set_visible(False)
     pixels, png = io.BytesIO(), io.BytesIO()
     with matplotlib.rc_context(_STYLE), _any_script():
         figure.savefig(pixels, format="rgba", dpi=_DPI, facecolor="white")
+    for artist in unseen:
+        artist.set_visible(True)
     width, height = (int(inches * _DPI) for inches in figure.get_size_inches())
     image = Image.frombytes("RGBA", (width, height), pixels.getvalue()).convert("RGB")
     image.quantize(_PNG_COLORS, Image.Quantize.FASTOCTREE).save(png, "PNG")

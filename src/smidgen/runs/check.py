@@ -10,7 +10,7 @@ from pathlib import Path
 
 from smidgen._storage.digests import sha256_of_file
 from smidgen.budget import Verdict
-from smidgen.callbacks import Callback
+from smidgen.callbacks import Callback, CallbackList
 from smidgen.config import read_experiment
 from smidgen.data import Dataset, InMemory, dataset_in_memory, load
 from smidgen.errors import ConfigError, SmidgenError
@@ -84,17 +84,18 @@ def check(
     The folder's other files are compared with the record too: metrics, experiment, diagnostics,
     and the record with its own digest. With `repeat` the run is trained again, with its seed,
     number of threads and backend, and must give the same weights and metrics, byte for byte. A
-    network or data that were passed to smidgen.train in Python must be passed again. The
-    `callbacks` are called as in smidgen.train, for a run that is trained again.
+    network or data that were passed to smidgen.train in Python must be passed again. `callbacks`
+    learn what is being done; for a run that is trained again, they are called as in smidgen.train.
 
     Raises:
         SmidgenError: the run, its weights or its data are missing or damaged.
     """
-    folder = Path(run)
+    folder, callback = Path(run), CallbackList(callbacks)
     record = read_record(folder, edited=True)
     network = restore(folder, record, model, any_weights=True)
     data_dir = None if data_dir is None else Path(data_dir)
     settings = record.experiment.data
+    callback.on_status(f"loading {record.data.name}")
     if settings.in_memory and data is not None:
         dataset = dataset_in_memory(data, settings)
     else:
@@ -104,6 +105,7 @@ def check(
             raise ConfigError(f"the network of {folder} was trained elsewhere: leave out --repeat.")
         dataset = replace(dataset, mean=record.data.mean, std=record.data.std)
     found = profile(network, record.data.image_shape)
+    callback.on_status("scoring the test set")
     with compute_settings(device) as target:
         there = dataset.to(target)
         test = evaluate_split(network.to(target), there, there.test)

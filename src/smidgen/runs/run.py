@@ -220,7 +220,7 @@ def resume(
             compute_settings(options.device, options.threads) as target,
             preserved_generators(target),
         ):
-            if experiment.data.in_memory and data is not None:
+            if data is not None:
                 source: Dataset | DatasetSource = dataset_in_memory(data, experiment.data)
             else:
                 source = _open(experiment, options)

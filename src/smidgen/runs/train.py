@@ -132,7 +132,8 @@ def resume(
     Weights, metrics and record are then those of an uninterrupted run, byte for byte. Data folder,
     device and threads are as before unless given; what cannot be exact, because build, device or
     number of threads differ, is noted in the record. A network or data that were passed to `train`
-    in Python must be passed again. A finished run is returned as it is.
+    in Python must be passed again; other data can be, if they are loaded already. A finished run is
+    returned as it is.
 
     Raises:
         BusyError: another process is working on the run.

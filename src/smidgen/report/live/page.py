@@ -55,6 +55,11 @@ class LivePage(Callback):
             self._end_was_fetched.wait(_LINGER)
         self._server.stop()
 
+    def on_status(self, text: str) -> None:
+        """Show it until training starts, or until the end."""
+        with self._lock:
+            self._run.doing = text
+
     def on_train_start(self, run: RunInfo) -> None:
         """Show the run's name, its target and the epochs from before an interruption."""
         with self._lock:

@@ -46,7 +46,7 @@ class RunsPage:
             SmidgenError: there is no such folder, or the port is not available.
         """
         if not folder.is_dir():
-            raise SmidgenError(f"{folder} is not a folder; give one that holds runs, such as runs.")
+            raise SmidgenError(f"there is no folder {folder}; name the one that holds the runs.")
         self.folder = folder
         self._known: dict[Path, _Run] = {}
         self._numbers = count(1)

@@ -27,6 +27,8 @@ class RunState:
     """Tells the runs of one page apart."""
     status: str = "waiting"
     """waiting, running, finished, interrupted, failed or unreadable."""
+    doing: str = ""
+    """What the run does besides training, such as loading the data."""
     target: float | None = None
     num_epochs: int | None = None
     batch_size: int = 0

@@ -89,8 +89,9 @@ function showRun(run) {
   at("bar").max = count || 1;
   at("bar").value = done + (inside ? progress.batch / progress.num_batches : 0);
   at("bar").hidden = !active;
-  const status = !over && active ? `${done} of ${count ?? "?"} epochs done.`
-    : WORDS[run.status] + (over ? " This page is no longer updated." : "");
+  const doing = run.doing && !over ? ` Now: ${run.doing}.` : "";
+  const status = (active && !over ? `${done} of ${count ?? "?"} epochs done.` : WORDS[run.status])
+    + doing + (over ? " This page is no longer updated." : "");
   if (at("status").textContent !== status) at("status").textContent = status;
   const latest = done ? epochs[done - 1] : null;
   showTiles("facts", [
