@@ -53,7 +53,7 @@ def test_of_an_export_that_differs_no_file_is_left(run_copy: Path) -> None:
     result = smidgen.export(run_copy, ["wrong", "right"])
     assert not result.passed
     (failure,) = result.failures
-    assert failure.startswith("wrong: 3 of 360 predictions differ from the network's (0 may): ")
+    assert failure.startswith("wrong: 3 of 360 predictions differ from those of the network (0 ")
     assert "test images 0, 1, 2; the largest difference of a score is" in failure
     new = {path.name for path in run_copy.rglob("*")} - {path.name for path in before}
     assert new == {"export.json", "scores", "scores.bin"}
@@ -80,7 +80,7 @@ def test_the_command_says_what_failed_and_ends_with_1(
     run_copy: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["export", str(run_copy), "--to", "right"]) == 0
-    assert "0 predictions differ from the network's" in capsys.readouterr().out
+    assert "0 predictions differ from those of the network" in capsys.readouterr().out
     assert main(["export", str(run_copy), "--to", "right,wrong"]) == 1
     (line,) = [li for li in capsys.readouterr().out.splitlines() if li.startswith("FAILED")]
     assert line.startswith("FAILED wrong: 3 of 360 predictions differ")

@@ -1,6 +1,7 @@
 """The command `export`."""
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,30 @@ def add(commands: Any) -> None:
         required=True,
         type=lambda text: text.split(","),
         metavar="NAME[,NAME...]",
-        help="onnx: ONNX in floating point",
+        help="onnx: ONNX in floating point; int8: ONNX in integers (QDQ)",
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: the run's folder")
+    parser.add_argument(
+        "--bits",
+        type=_bits,
+        default=(8,),
+        metavar="BITS",
+        help="of the weights in integers: 8, 4 or 2, or one for each convolution and linear layer, "
+        "as in 8,4,4,8; auto: as few as accuracy allows, with a table of accuracy against bytes",
+    )
+    parser.add_argument(
+        "--max-weight-bytes",
+        type=int,
+        metavar="N",
+        help="of the weights in integers; with --bits auto, what fits is chosen",
+    )
+    parser.add_argument(
+        "--max-accuracy-loss",
+        type=float,
+        default=0.0005,
+        metavar="FRACTION",
+        help="that the network in integers may lose (default: 0.0005, which is 0.05 points)",
+    )
     parser.add_argument(
         "--license", default="", metavar="TEXT", help="for the metadata of the exported files"
     )
@@ -39,9 +61,24 @@ def _export(given: argparse.Namespace) -> int:
         given.run,
         given.to,
         given.out,
+        bits=given.bits,
+        max_weight_bytes=given.max_weight_bytes,
+        max_accuracy_loss=given.max_accuracy_loss,
         license=given.license,
         data_dir=given.data_dir,
         skip_bad=given.skip_bad,
+        on_message=lambda text: print(f"smidgen: {text}", file=sys.stderr),
     )
     print(result)
     return 0 if result.passed else 1
+
+
+def _bits(text: str) -> str | tuple[int, ...]:
+    if text == "auto":
+        return text
+    try:
+        return tuple(int(word) for word in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} must be auto, 8, 4 or 2, or several of these numbers, as in 8,4,8"
+        ) from None

@@ -4,7 +4,9 @@ docs/int8.md defines the arithmetic. All activations are int8 with one scale and
 layer; weights are int8, or have 4 or 2 bits, with a scale for each output channel; sums are int32.
 """
 
+import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -144,7 +146,8 @@ class IntegerNetwork:
 
     def scores(self, images: NDArray[np.uint8]) -> Int8:
         """Scores (images, classes) of raw pixels (images, channels, height, width)."""
-        return np.concatenate([self._scores(part) for part in _parts(images)])
+        with ThreadPoolExecutor(os.cpu_count()) as threads:
+            return np.concatenate([*threads.map(self._scores, _batches(images))])
 
     def _scores(self, images: NDArray[np.uint8]) -> Int8:
         return self.outputs(images)[-1].reshape(len(images), -1)
@@ -161,6 +164,10 @@ class IntegerNetwork:
     def shape_of(self, place: int) -> Shape:
         """Shape of the output of a layer, or of the pixels."""
         return self.input_shape if place == PIXELS else self.layers[place].shape
+
+    def scale(self, place: int) -> float:
+        """The step of the output of a layer, or of the pixels."""
+        return 1 / 255 if place == PIXELS else self.layers[place].scale
 
     def zero_points(self, place: int) -> tuple[int, ...]:
         """The value that stands for 0 in the output of a layer, or in the pixels, by channel."""
@@ -179,27 +186,26 @@ class IntegerNetwork:
         fill = self.zero_points(layer.inputs[0])
         if isinstance(layer, IntegerMaxPool):
             fill = (-128,) * len(fill)
-        patches = layer.window.patches(_padded(given[0], layer.window.padding, fill))
+        padded = _padded(given[0], layer.window.padding, fill)
+        if isinstance(layer, IntegerConvolution):
+            return layer.requantize(_convolve(padded, layer))
+        patches = layer.window.patches(padded)
         if isinstance(layer, IntegerMaxPool):
             return _clamped(patches.max((4, 5)), layer.low, layer.high)
-        if isinstance(layer, IntegerAveragePool):
-            return layer.requantize(patches.sum((4, 5), dtype=np.int64))
-        return layer.requantize(_convolve(patches, layer.weight, layer.groups))
+        return layer.requantize(patches.sum((4, 5), dtype=np.int64))
 
 
-def _convolve(patches: NDArray[Any], weight: Int8, groups: int) -> Int64:
-    """Sums (images, outputs, height, width). Floating point is exact below 2^53, and fast."""
-    images, _, height, width = patches.shape[:4]
-    outputs, inputs, *kernel = weight.shape
-    taps = inputs * kernel[0] * kernel[1]
-    columns = patches.reshape(images, groups, inputs, height, width, *kernel)
-    columns = columns.transpose(1, 0, 3, 4, 2, 5, 6).reshape(groups, -1, taps).astype(np.float64)
-    rows = weight.reshape(groups, outputs // groups, taps).astype(np.float64)
-    sums = columns @ rows.transpose(0, 2, 1)
-    sums = sums.reshape(groups, images, height, width, outputs // groups)
-    sums = sums.transpose(1, 0, 4, 2, 3).reshape(images, outputs, height, width)
-    exact: Int64 = sums.astype(np.int64)
-    return exact
+def _convolve(padded: Int8, layer: IntegerConvolution) -> Int64:
+    """Sums (images, outputs, height, width), in floating point, which is exact and fast."""
+    outputs, inputs, *kernel = layer.weight.shape
+    taps, groups = inputs * kernel[0] * kernel[1], layer.groups
+    exact: type[Any] = np.float32 if 128 * 127 * taps < 1 << 24 else np.float64
+    patches = layer.window.patches(padded.astype(exact)).transpose(0, 1, 4, 5, 2, 3)
+    images, *_, height, width = patches.shape
+    columns = patches.reshape(images, groups, taps, height * width)
+    rows = layer.weight.reshape(groups, outputs // groups, taps).astype(exact)
+    sums: Int64 = (rows @ columns).astype(np.int64)
+    return sums.reshape(images, outputs, height, width)
 
 
 def _clamped(values: NDArray[Any], low: int, high: int) -> Int8:
@@ -218,7 +224,7 @@ def _padded(values: Int8, padding: tuple[int, int], fill: tuple[int, ...]) -> In
     return padded
 
 
-def _parts(images: NDArray[np.uint8], size: int = 256) -> Iterator[NDArray[np.uint8]]:
+def _batches(images: NDArray[np.uint8], size: int = 32) -> Iterator[NDArray[np.uint8]]:
     for start in range(0, max(1, len(images)), size):
         yield images[start : start + size]
 

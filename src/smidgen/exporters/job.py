@@ -23,6 +23,8 @@ from smidgen.exporters.integer import Int8, IntegerNetwork
 from smidgen.record import Comparison, RunRecord
 
 Scores: TypeAlias = NDArray[Any]
+REFERENCES = {"network": "network", "integers": "integer network"}
+"""What a comparison's reference is called."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -112,10 +114,11 @@ class ExportJob:
         labels = self.dataset.test.labels.numpy()[: len(scores)]
         unit: Literal["score", "step"] = "score" if reference == "network" else "step"
         if len(differing) > max_differing or largest > tolerance:
+            of = " steps" if unit == "step" else ""
             raise ExportError(
-                f"{len(differing):,} of {len(scores):,} predictions differ from the {reference}'s "
-                f"({max_differing} may){_listed(differing)}; the largest difference of a score is "
-                f"{largest:.3g}{' steps' if unit == 'step' else ''} ({tolerance:g} is allowed)"
+                f"{len(differing):,} of {len(scores):,} predictions differ from those of the "
+                f"{REFERENCES[reference]} ({max_differing} may){_listed(differing)}; the largest "
+                f"difference of a score is {largest:.3g}{of} ({tolerance:g} is allowed)"
             )
         return Comparison(
             reference=reference,

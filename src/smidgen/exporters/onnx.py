@@ -1,4 +1,4 @@
-"""ONNX files: the network in floating point."""
+"""ONNX files: the network in floating point, and its integer network as QDQ."""
 
 import json
 import logging
@@ -14,13 +14,18 @@ from numpy.typing import NDArray
 
 from smidgen.errors import ConfigError, ModelError, install_extra
 from smidgen.exporters.job import ExportJob
+from smidgen.exporters.qdq import qdq_model
 from smidgen.record import Comparison
 
-FLOAT_FILE = "network.onnx"
+FLOAT_FILE, INT8_FILE = "network.onnx", "network-int8.onnx"
 PIXELS, SCORES = "pixels", "scores"
 """Names of the input and of the output."""
 TOLERANCE = 1e-4
 """Of the scores of the network in floating point."""
+STEP_TOLERANCE = 3
+"""Of the scores of the integer network, in steps of an int8."""
+_DIFFERING = 1000
+"""One image of this many may have another prediction than that of the integer network."""
 
 
 def export_onnx(job: ExportJob, folder: Path) -> Comparison:
@@ -37,6 +42,25 @@ def export_onnx(job: ExportJob, folder: Path) -> Comparison:
     path = folder / FLOAT_FILE
     save(_float_model(job), job, path)
     return job.compare(run(path, job.pixels), "network", tolerance=TOLERANCE)
+
+
+def export_int8(job: ExportJob, folder: Path) -> Comparison:
+    """Write the integer network with QuantizeLinear and DequantizeLinear operators (QDQ).
+
+    Runtimes round in floating point, so a score may be a step or two from the integer network's.
+
+    Raises:
+        ConfigError: onnx or onnxruntime is not installed.
+        ExportError: the integer network loses too much accuracy, or the file's scores differ from
+            its scores.
+    """
+    require_packages()
+    path = folder / INT8_FILE
+    save(qdq_model(job.integers, PIXELS, SCORES), job, path)
+    last = job.integers.layers[-1]
+    steps = np.round(run(path, job.pixels) / last.scale) + last.zero_point
+    allowed = len(steps) // _DIFFERING
+    return job.compare(steps, "integers", tolerance=STEP_TOLERANCE, max_differing=allowed)
 
 
 def _float_model(job: ExportJob) -> Any:

@@ -1,9 +1,11 @@
 """The results of runs as frozen data, JSON in and out: all that tables, plots and reports read."""
 
 from smidgen.record.export import Artifact as Artifact
+from smidgen.record.export import BitsTrial as BitsTrial
 from smidgen.record.export import Comparison as Comparison
 from smidgen.record.export import ExportedFile as ExportedFile
 from smidgen.record.export import ExportRecord as ExportRecord
+from smidgen.record.export import Quantization as Quantization
 from smidgen.record.files import DIAGNOSTICS as DIAGNOSTICS
 from smidgen.record.files import EXPERIMENT as EXPERIMENT
 from smidgen.record.files import EXPORT as EXPORT

@@ -38,6 +38,42 @@ class ExportedFile:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class BitsTrial:
+    """The accuracy of the integer network with one choice of bits."""
+
+    bits: tuple[int, ...]
+    """Of a weight, by convolution and linear layer: 8, 4 or 2."""
+    weight_bytes: int
+    """Weights, packed, and 6 bytes for each output channel."""
+    accuracy: float
+    """On the images that the choice is made by, before any fine-tuning."""
+    fine_tuned_accuracy: float | None = None
+    """Likewise, after fine-tuning; None: not fine-tuned."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Quantization:
+    """How the integer network was made of the trained one."""
+
+    bits: tuple[int, ...]
+    """Of a weight, by convolution and linear layer: 8, 4 or 2."""
+    weight_bytes: int
+    """As in BitsTrial."""
+    split: Literal["validation", "train"]
+    """Where bits and fine-tuning were chosen: train if there are no validation images."""
+    float_accuracy: float
+    """Of the trained network on this split."""
+    accuracy: float
+    """Of the integer network, after fine-tuning, if any."""
+    fine_tune_epochs: int
+    """Passes over the training images with rounding; the run's own epochs do not include them."""
+    num_epochs: int | None
+    """The run's epochs and these; None if the run's are not known."""
+    trials: tuple[BitsTrial, ...]
+    """All choices that were compared, the largest first; only one without a search."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Artifact:
     """What one exporter wrote."""
 
@@ -45,6 +81,8 @@ class Artifact:
     """onnx, int8, c or html."""
     files: tuple[ExportedFile, ...]
     comparison: Comparison
+    quantization: Quantization | None = None
+    """None unless it is an integer network."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

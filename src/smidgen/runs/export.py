@@ -3,7 +3,7 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,29 +12,29 @@ from smidgen._storage.files import make_folder, write_atomic
 from smidgen.config import Data
 from smidgen.data import Dataset, InMemory, dataset_in_memory, load
 from smidgen.errors import ConfigError, ExportError, did_you_mean
-from smidgen.exporters.conversion import to_integers
 from smidgen.exporters.graph import Graph, graph_of
-from smidgen.exporters.integer import IntegerNetwork
-from smidgen.exporters.job import Exporter, ExportJob
-from smidgen.exporters.onnx import export_onnx
-from smidgen.exporters.quantization import GraphNetwork
-from smidgen.formatting import percent
+from smidgen.exporters.job import REFERENCES, Exporter, ExportJob
+from smidgen.exporters.onnx import export_int8, export_onnx
+from smidgen.formatting import counted, percent, plain_table
 from smidgen.models import ModelInMemory
 from smidgen.record import (
     EXPORT,
     Artifact,
+    Comparison,
     ExportedFile,
     ExportRecord,
+    Quantization,
     RunRecord,
     format_export,
     read_export,
     read_record,
 )
 from smidgen.runs.load import TrainedNetwork, restore
+from smidgen.runs.quantize import TOLERANCE, Bits, Quantizer
 from smidgen.seeds import preserved_generators
 from smidgen.training.device import compute_settings
 
-EXPORTERS: dict[str, Exporter] = {"onnx": export_onnx}
+EXPORTERS: dict[str, Exporter] = {"onnx": export_onnx, "int8": export_int8}
 """By the names of their artifacts."""
 
 
@@ -56,6 +56,8 @@ class ExportResult:
 
     def __str__(self) -> str:
         lines = [_summary(artifact, self.folder) for artifact in self.artifacts]
+        made = {artifact.quantization: None for artifact in self.artifacts}
+        lines += [_quantization_text(found) for found in made if found is not None]
         return "\n".join([*lines, *(f"FAILED {failure}" for failure in self.failures)])
 
 
@@ -64,20 +66,38 @@ def export(
     to: Sequence[str] = ("onnx",),
     out: str | os.PathLike[str] | None = None,
     *,
+    bits: int | Bits = 8,
+    max_weight_bytes: int | None = None,
+    max_accuracy_loss: float = TOLERANCE,
     license: str = "",
     data_dir: str | os.PathLike[str] | None = None,
     skip_bad: bool = False,
     model: ModelInMemory | None = None,
     data: InMemory | None = None,
+    on_message: Callable[[str], None] = lambda _: None,
 ) -> ExportResult:
     """Export the network of the finished run in the folder `run`, and compare what was written.
 
         smidgen.export("runs/gap-6k/seed-0", to=("onnx",))
 
-    `to` names the artifacts. They go into the folder `out`, or into the run's folder, together with
-    export.json, which says how each compares with the network on the whole test split. `license` is
-    for their metadata. A network or data that were passed to smidgen.train in Python must be passed
-    again.
+    What was written is compared with the network on the whole test split; export.json, next to the
+    files, says how it compares. An artifact that differs too much has no files, and is a failure.
+
+    Args:
+        run: the run's folder.
+        to: the artifacts: onnx, int8.
+        out: the folder to write into; None: the run's.
+        bits: of the weights of an integer network: 8, 4 or 2, for all layers or for each one. auto:
+            as few as accuracy allows, or as fit into `max_weight_bytes`; it is then fine-tuned for
+            at most two epochs, as it is whenever rounding costs too much accuracy.
+        max_weight_bytes: of an integer network's weights and biases.
+        max_accuracy_loss: what an integer network may lose, as a fraction.
+        license: of the files, for their metadata.
+        data_dir: where the data set's files are.
+        skip_bad: leave out images that cannot be read.
+        model: the network, if it was passed to smidgen.train in Python.
+        data: likewise the data.
+        on_message: called with a line before each step that takes long.
 
     Raises:
         ModelError: the network has a layer that cannot be exported; names it.
@@ -97,12 +117,20 @@ def export(
         raise ConfigError(f"{target} has exports of another run; choose another folder with --out.")
     network = TrainedNetwork(restore(folder, record, model), record.data)
     dataset = _dataset(record.experiment.data, data, data_dir, skip_bad)
+    quantizer = Quantizer(
+        record=record,
+        dataset=dataset,
+        bits=(bits,) if isinstance(bits, int) else bits,
+        max_weight_bytes=max_weight_bytes,
+        tolerance=max_accuracy_loss,
+        on_message=on_message,
+    )
     job = ExportJob(
         record=record,
         network=network,
         dataset=dataset,
         make_graph=lambda: _graph(network),
-        quantize=lambda graph: _quantized(graph, dataset),
+        quantize=quantizer,
         license=license,
     )
     artifacts, failures = [], []
@@ -110,7 +138,7 @@ def export(
         for name in dict.fromkeys(to):
             _remove(target, before, name)
             try:
-                artifacts.append(_export_one(job, name, target))
+                artifacts.append(_export_one(job, name, target, quantizer))
             except ExportError as error:
                 failures.append(f"{name}: {error}")
     _write_record(target, record, before, artifacts, to)
@@ -133,16 +161,13 @@ def _graph(network: TrainedNetwork) -> Graph:
     return graph_of(network.network, network.image_shape, network.mean, network.std)
 
 
-def _quantized(graph: Graph, dataset: Dataset) -> IntegerNetwork:
-    network = GraphNetwork(graph)
-    network.calibrate(network.centered(dataset.train.images[:1000]))
-    return to_integers(network)
-
-
-def _export_one(job: ExportJob, name: str, target: Path) -> Artifact:
+def _export_one(job: ExportJob, name: str, target: Path, quantizer: Quantizer) -> Artifact:
     """Write an artifact into a temporary folder, and move its files if it passes."""
     with tempfile.TemporaryDirectory(dir=target, prefix=".export-") as temporary:
         comparison = EXPORTERS[name](job, Path(temporary))
+        of_integers = comparison.reference == "integers"
+        if of_integers:
+            _require_accuracy(comparison, job, quantizer)
         files = []
         for path in sorted(Path(temporary).rglob("*")):
             if path.is_file():
@@ -156,7 +181,23 @@ def _export_one(job: ExportJob, name: str, target: Path) -> Artifact:
                 )
                 make_folder((target / relative).parent)
                 shutil.move(path, target / relative)
-    return Artifact(name=name, files=tuple(files), comparison=comparison)
+    return Artifact(
+        name=name,
+        files=tuple(files),
+        comparison=comparison,
+        quantization=quantizer.result if of_integers else None,
+    )
+
+
+def _require_accuracy(comparison: Comparison, job: ExportJob, quantizer: Quantizer) -> None:
+    """Raise an ExportError if too much of the network's test accuracy was lost."""
+    number, before = comparison.num_images, job.record.test.score.accuracy
+    loss = before - comparison.num_correct / number
+    if number == job.record.test.num_images and loss > quantizer.tolerance + 1e-9:
+        raise ExportError(
+            f"{percent(before - loss)} of {number:,} test images, the network {percent(before)}: "
+            f"{100 * loss:.2f} points are lost ({100 * quantizer.tolerance:g} are allowed)"
+        )
 
 
 def _remove(target: Path, before: ExportRecord | None, name: str) -> None:
@@ -186,13 +227,41 @@ def _summary(artifact: Artifact, folder: Path) -> str:
     found = artifact.comparison
     accuracy = percent(found.num_correct / found.num_images)
     unit = " steps" if found.unit == "step" else ""
+    listed = ", ".join(map(str, found.differing[:10])) + (", ..." if found.differing[10:] else "")
     lines = [f"{artifact.name}: {folder / f.path} ({f.num_bytes:,} bytes)" for f in artifact.files]
     return "\n".join(
         [
             *lines,
-            f"  {accuracy} of {found.num_images:,} test images; {len(found.differing)} predictions "
-            f"differ from the {found.reference}'s, scores by at most "
+            f"  {accuracy} of {found.num_images:,} test images; "
+            f"{len(found.differing)} predictions differ from those of the "
+            f"{REFERENCES[found.reference]}{f' ({listed})' if listed else ''}, scores by at most "
             f"{found.largest_difference:.2g}{unit}",
             *(f"  {note}" for note in found.notes),
         ]
     )
+
+
+def _quantization_text(made: Quantization) -> str:
+    """What was lost by rounding, and what each choice of bits that was tried would lose."""
+    lines = [
+        f"integer network: {made.weight_bytes:,} bytes of weights with "
+        f"{', '.join(map(str, made.bits))} bits; {percent(made.accuracy)} of the {made.split} "
+        f"images, in floating point {percent(made.float_accuracy)}"
+    ]
+    if made.fine_tune_epochs:
+        total = "" if made.num_epochs is None else f", which makes {made.num_epochs}"
+        lines.append(f"  fine-tuned for {counted(made.fine_tune_epochs, 'epoch')}{total}")
+    if len(made.trials) > 1:
+        rows: list[Sequence[str]] = [("bits", "bytes", made.split, "fine-tuned")]
+        for trial in made.trials:
+            tuned = trial.fine_tuned_accuracy
+            rows.append(
+                (
+                    " ".join(map(str, trial.bits)),
+                    f"{trial.weight_bytes:,}",
+                    percent(trial.accuracy),
+                    "" if tuned is None else percent(tuned),
+                )
+            )
+        lines += [f"  {line.rstrip()}" for line in plain_table(rows, "<>>>").splitlines()]
+    return "\n".join(lines)
