@@ -267,6 +267,56 @@ def test_tables_that_tools_write_add_up(network: nn.Module) -> None:
         assert f"the stated total is {total + 1:,}" in finding.stated
 
 
+KERAS = """```
+ Layer (type)                Output Shape              Param #
+=================================================================
+ input_1 (InputLayer)        [(None, 28, 28, 1)]       0
+
+ conv2d (Conv2D)             (None, 26, 26, 8)         80
+
+ max_pooling2d (MaxPooling2  (None, 13, 13, 8)         0
+ D)
+
+ batch_normalization (BatchN  (None, 13, 13, 8)        32
+ ormalization)
+
+ global_average_pooling2d (G  (None, 8)                0
+ lobalAveragePooling2D)
+
+ dense (Dense)               (None, 10)                90
+=================================================================
+Total params: 202 (808.00 B)
+Trainable params: 186 (744.00 B)
+Non-trainable params: 16 (64.00 B)
+```"""
+
+
+def test_a_table_of_keras_with_names_that_are_cut_off() -> None:
+    found = audit(KERAS)
+    assert (found.findings, found.not_checked) == ((), ())
+    for old, new in [("26, 26, 8", "27, 27, 8"), (" 90\n", " 91\n"), ("(None, 8)", "(None, 9)")]:
+        (finding,) = findings(KERAS.replace(old, new))
+        place = line_of(KERAS.replace(old, new), new.strip())
+        assert place in (finding.line, *finding.related)
+
+
+def test_what_the_optimizer_of_keras_stores_is_not_in_the_rows() -> None:
+    text = KERAS.replace("Total params: 202", "Total params: 576").replace(
+        "16 (64.00 B)\n", "16 (64.00 B)\nOptimizer params: 374 (1.46 KB)\n"
+    )
+    assert findings(text) == ()
+    (finding,) = findings(text.replace("374", "375"))
+    assert "576" in finding.stated
+
+
+def test_html_with_a_line_for_each_cell_is_a_table() -> None:
+    cells = [("Layer", "Output Shape", "Params"), ("Conv2d", "8x26x26", "72"), ("Total", "", "80")]
+    text = "".join("<tr>\n<td>" + "</td>\n<td>".join(row) + "</td>\n</tr>\n" for row in cells)
+    (finding,) = findings(f"<table>\n{text}</table>")
+    assert finding.line == 12
+    assert "add up to 72" in finding.follows
+
+
 def test_a_note_declares_parameters_that_no_row_has() -> None:
     text = str(profile(Spare().eval(), (1, 28, 28)))
     assert "1,234" in text

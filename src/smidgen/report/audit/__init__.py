@@ -9,7 +9,7 @@ as a contradiction. docs/audit.md describes all that.
 
 import re
 
-from smidgen.report.audit.finding import Audit, Finding, Remark
+from smidgen.report.audit.finding import Audit, Finding, Remark, span
 from smidgen.report.audit.layer_lists import read_layer_lists
 from smidgen.report.audit.layer_tables import read_layer_tables
 from smidgen.report.audit.layers import check_layers
@@ -37,7 +37,7 @@ def audit(text: str) -> Audit:
 
     >>> page = "Conv2d-1 [-1, 8, 26, 26] 72\nTotal params: 80"
     >>> print(*audit(page).findings)
-    line 2: the stated total is 80 parameters, but the rows in lines 1 to 1 add up to 72
+    line 2: the stated total is 80 parameters, but the rows in line 1 add up to 72
     """
     lines = plain_lines(text)
     tables, claims, not_checked = read_layer_tables(lines)
@@ -50,8 +50,7 @@ def audit(text: str) -> Audit:
     findings = [finding for result, _ in results for finding in result]
     findings += check_totals(tables, claims, [sums for _, sums in results])
     read = [
-        Remark(line=table.rows[0].line, text=f"a layer table in lines {table.span}")
-        for table in tables
+        Remark(line=table.rows[0].line, text=f"a layer table in {table.span}") for table in tables
     ]
     context = Context(
         # layers of unknown type, which may pad or crop, are often left out of the other tables
@@ -73,7 +72,7 @@ def audit(text: str) -> Audit:
             findings += [finding for finding in more if finding.line not in found]
             not_checked += unchecked
             last = max(number for row in rows for number in (row.line, *row.lines.values()))
-            text = f"{kind} in lines {rows[0].line} to {last}"
+            text = f"{kind} in {span(rows[0].line, last)}"
             read.append(Remark(line=rows[0].line, text=text))
     return Audit(
         findings=tuple(sorted(findings, key=lambda finding: finding.line)),

@@ -5,12 +5,13 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["total", "trainable", "non-trainable"]
+Kind = Literal["total", "trainable", "non-trainable", "optimizer"]
+"""Keras counts what its optimizer stores as parameters after training."""
 
 NUMBER = r"[0-9]{1,3}(?:[,_][0-9]{3}){1,4}|[0-9]{1,15}"
 _EXACT = rf"(?:{NUMBER})(?![0-9]|[.,_][0-9]|\s?[kKmM%]\b)"
 _TOTAL = re.compile(
-    r"(?:grand\s+|the\s+)?(?P<total>total\s+)?(?:number\s+of\s+)?(?P<kind>(?:non-?)?trainable\s+)?"
+    r"(?:grand\s+|the\s+)?(?P<total>total\s+)?(?:number\s+of\s+)?(?P<kind>(?:(?:non-?)?trainable|optimizer)\s+)?"
     rf"param(?:eter)?s?\b[\s:=]*(?P<count>{_EXACT})",
     re.IGNORECASE,
 )
@@ -52,9 +53,8 @@ def read_total(plain: str, line: int, in_rows: bool) -> Total | None:
     which = ((found.groupdict().get("kind") or "") if found else "").lower()
     if found is None or not (which or found["total"]):
         return None
-    kind: Kind = "total"
-    if which:
-        kind = "non-trainable" if which.startswith("non") else "trainable"
+    kinds: dict[str, Kind] = {"": "total", "non": "non-trainable", "opt": "optimizer"}
+    kind = kinds.get(which[:3], "trainable")
     is_claim = not _NO_CLAIM.search(plain[found.end() :][:_AROUND])
     return Total(line=line, kind=kind, count=to_count(found["count"]), is_claim=is_claim)
 

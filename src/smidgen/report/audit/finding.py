@@ -53,3 +53,12 @@ class Audit:
     """What could not be checked, although it stands in a table or list that was read."""
     read: tuple[Remark, ...]
     """The tables and lists that were read."""
+
+
+def span(first: int, last: int) -> str:
+    """Lines of a page, as text.
+
+    >>> span(3, 3), span(3, 8)
+    ('line 3', 'lines 3 to 8')
+    """
+    return f"line {first}" if first == last else f"lines {first} to {last}"

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from smidgen.report.audit.claims import NUMBER, Total, read_claims, read_total, to_count
-from smidgen.report.audit.finding import Remark
+from smidgen.report.audit.finding import Remark, span
 
 Shape = tuple[int, ...]
 Role = Literal["conv", "norm", "same", "pool", "adaptive", "global", "linear", "flatten"]
@@ -82,12 +82,12 @@ class LayerTable:
     branches: bool = False
     """Whether it has a type that may feed a row from elsewhere than the row above."""
     unused: int = 0
-    """Parameters that a note below it declares to be in no row."""
+    """Parameters that a line below it declares to be in no row."""
 
     @property
     def span(self) -> str:
-        """Its first and last line, as text."""
-        return f"{self.rows[0].line} to {self.rows[-1].line}"
+        """Its lines, as text."""
+        return span(self.rows[0].line, self.rows[-1].line)
 
     @property
     def num_params(self) -> int:
@@ -111,6 +111,7 @@ def read_layer_tables(lines: Sequence[str]) -> tuple[list[LayerTable], list[Tota
     for table, end in zip(tables, ends, strict=False):
         first, last = table.rows[0].line, table.rows[-1].line
         table.unused = sum(map(to_count, _UNUSED.findall("\n".join(lines[last:end]))))
+        table.unused += sum(total.count for total in table.totals if total.kind == "optimizer")
         near |= set(range(max(1, first - _NEAR), min(len(lines), last + _NEAR) + 1))
     near -= {total.line for total in reader.other_totals}
     near -= {total.line for table in tables for total in table.totals}
@@ -147,7 +148,7 @@ class _Reader:
             self._in_rows = False
         elif (row := self._row(line, plain)) is not None:
             self._add_row(number, *row)
-        elif (total := read_total(plain, number, self._in_rows)) is not None:
+        elif (total := read_total(plain, number, self._in_rows or bool(self._header))) is not None:
             self._in_rows, self._header = False, None
             self._add_total(total)
         elif _HEADER.search(plain):
@@ -243,7 +244,7 @@ class _Reader:
 def _remarks(table: LayerTable) -> Iterator[Remark]:
     """What the table has that cannot be read."""
     if table.gap:
-        text = f"the sum of the rows in lines {table.span}, as line {table.gap} is not a row"
+        text = f"the sum of the rows in {table.span}, as line {table.gap} is not a row"
         yield Remark(line=table.gap, text=text)
     for row in table.rows:
         if row.role is None and row.params:

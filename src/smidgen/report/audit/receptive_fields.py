@@ -21,6 +21,7 @@ _QUANTITIES = {  # and how a row states them
 }
 _STRIDES = tuple((s, s) for s in range(1, 9))
 _DILATIONS = range(2, 9)
+_MOST = 64  # possible values of a quantity, and paddings that are tried
 
 
 class _Fault(NamedTuple):
@@ -149,7 +150,7 @@ class _Checker:
         faults: list[_Fault] = []
         for quantity, (_, text) in _QUANTITIES.items():
             stated = row.stated(quantity, "out")
-            results = self._results(row, quantity, inputs)
+            results = tuple(dict.fromkeys(self._results(row, quantity, inputs)))[:_MOST]
             if stated is None:
                 outputs[quantity] = results if _is_certain(row, quantity) else ()
             elif not results or stated in results:
@@ -193,7 +194,9 @@ class _Checker:
             strides = [*([extent] if row.is_a("pool") else []), *_STRIDES]
         doubled = [(2 * p[0], 2 * p[1]) for p in [row.values.get("padding")] if p]
         if row.same or (row.listed and not doubled):
-            doubled += [(2 * p, 2 * p) for p in range(0 if row.same else max(extent) // 2 + 1)]
+            doubled += [
+                (2 * p, 2 * p) for p in range(0 if row.same else min(max(extent) // 2 + 1, _MOST))
+            ]
             doubled.append((extent[0] - 1, extent[1] - 1))
         rounds_up = (False, True) if self.context.rounds_up and row.is_a("pool") else (False,)
         for stride in strides:
@@ -236,7 +239,7 @@ class _Checker:
     def _hint(self, row: Row, size: Pair) -> str:
         """The padding that would give the stated size, if one is stated and another would."""
         kernel, wanted = row.values["kernel"], row.values["size_out"]
-        for padding in range(max(kernel) if "padding" in row.values else 0):
+        for padding in range(min(max(kernel), _MOST) if "padding" in row.values else 0):
             values = {"stride": (1, 1), **row.values, "padding": (padding, padding)}
             if wanted in self._sizes(replace(row, values=values), size, _extent(row, kernel)):
                 return f"; padding {padding} would"
@@ -277,15 +280,9 @@ def _channel_faults(row: Row) -> list[_Fault]:
     for end, text in zip(("in", "out"), _QUANTITIES["channels"], strict=True):
         alone, with_size = row.values.get(f"channels_{end}"), row.values.get(f"size_{end}_channels")
         if alone and with_size and alone != with_size:
-            line, other = row.lines[f"channels_{end}"], row.lines[f"size_{end}"]
-            faults.append(
-                _Fault(
-                    line,
-                    (other,),
-                    text.format(alone[0]),
-                    f"its size in line {other} has {with_size[0]}",
-                )
-            )
+            line, other = (row.lines.get(f"{q}_{end}", row.line) for q in ("channels", "size"))
+            follows = f"its size has {with_size[0]}"
+            faults.append(_Fault(line, (other,), text.format(alone[0]), follows))
     return faults
 
 
@@ -301,7 +298,7 @@ def _params_fault(row: Row, inputs: dict[str, Values]) -> _Fault | None:
         for channels, _ in inputs["channels"][-1:]:
             weights = channels * outputs[0] * math.prod(kernel)
             common = math.gcd(channels, outputs[0])
-            groups = [g for g in range(1, common + 1) if common % g == 0]
+            groups = [g for g in range(1, min(common, 10_000) + 1) if common % g == 0]
             counts |= {weights // g + bias for g in groups for bias in (0, outputs[0])}
             follows = (
                 f"a {kernel[0]}x{kernel[1]} convolution from {channels} to {outputs[0]} channels "

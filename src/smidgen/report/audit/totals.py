@@ -50,22 +50,23 @@ def _check_trainable(totals: Sequence[Total]) -> list[Finding]:
     findings = []
     for total in (total for total in totals if total.kind == "total"):
         near = [other for other in totals if 0 < other.line - total.line <= 4]
-        trainable, fixed = (
-            next((other for other in near if other.kind == kind), None)
-            for kind in ("trainable", "non-trainable")
-        )
-        if trainable and fixed and trainable.count + fixed.count != total.count:
+        kinds = {other.kind: other for other in reversed(near) if other.kind != "total"}
+        count = sum(other.count for other in kinds.values())
+        if {"trainable", "non-trainable"} <= kinds.keys() and count != total.count:
+            named = " and ".join(
+                f"{other.count:,} {kind}"
+                for kind, other in sorted(kinds.items(), key=lambda item: item[1].line)
+            )
             findings.append(
                 Finding(
                     line=total.line,
-                    related=(trainable.line, fixed.line),
-                    stated=f"{total.count:,} parameters in all are stated",
-                    follows=f"{trainable.count:,} trainable and {fixed.count:,} others are "
-                    f"{trainable.count + fixed.count:,}",
+                    related=tuple(sorted(other.line for other in kinds.values())),
+                    stated=f"the stated total is {total.count:,} parameters",
+                    follows=f"{named} ones are {count:,}",
                 )
             )
     return findings
 
 
 def _sum(table: LayerTable) -> str:
-    return f"the rows in lines {table.span} add up to {table.num_params:,}"
+    return f"the rows in {table.span} add up to {table.num_params:,}"

@@ -26,7 +26,8 @@ _COLUMNS = {
 _COLUMN_OF = {name: column for column, names in _COLUMNS.items() for name in names.split()}
 _NO_NAME = re.compile(r"^(?:numberof|noof|num)|(?:sizes?|shapes?|dimensions?)$")
 _SIZE = re.compile(
-    r"[\[(]?\s*([0-9]{1,6})(?:\s*[x\u00d7*,]\s*([0-9]{1,6}))?(?:\s*[x\u00d7*,]\s*([0-9]{1,6}))?"
+    r"[\[(]?\s*(?:(?:-1|None)\s*,\s*)?([0-9]{1,6})(?:\s*[x\u00d7*,]\s*([0-9]{1,6}))?"
+    r"(?:\s*[x\u00d7*,]\s*([0-9]{1,6}))?"
     r"\s*[\])]?(?:\s*(?:pixels?|px|channels?|filters?))?",
     re.IGNORECASE,
 )
@@ -112,7 +113,7 @@ def read_value(column: str, text: str) -> dict[str, Pair] | None:
     sizes = [int(size) for size in found.groups() if size]
     if len(sizes) == 1:
         return {column: (sizes[0], sizes[0])}
-    if len(sizes) == 2:
+    if len(sizes) == 2 or column == "kernel":  # perhaps with channels behind
         return {column: (sizes[0], sizes[1])} if not column.startswith("channels") else None
     if sizes[1] == sizes[2]:  # channels first
         sizes = [sizes[1], sizes[2], sizes[0]]
