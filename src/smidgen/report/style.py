@@ -36,6 +36,7 @@ _STYLE: Any = {
     "axes.titlesize": 12,
     "axes.titlelocation": "left",
     "axes.titleweight": "bold",
+    "axes.titley": 1.0,  # fixed: to place it, matplotlib would measure all ticks
     "xtick.color": INK,
     "ytick.color": INK,
     "axes.spines.top": False,
@@ -174,14 +175,15 @@ def as_png(figure: "Figure") -> bytes:
     import matplotlib
     from PIL import Image
 
-    unseen = figure.findobj(lambda artist: artist.get_alpha() == 0)  # carry titles in an SVG
-    for artist in unseen:
-        artist.set_visible(False)
+    # those that only carry titles in an SVG
+    unseen = [patch for axes in figure.axes for patch in axes.patches if patch.get_alpha() == 0]
+    for patch in unseen:
+        patch.set_visible(False)
     pixels, png = io.BytesIO(), io.BytesIO()
     with matplotlib.rc_context(_STYLE), _any_script():
         figure.savefig(pixels, format="rgba", dpi=_DPI, facecolor="white")
-    for artist in unseen:
-        artist.set_visible(True)
+    for patch in unseen:
+        patch.set_visible(True)
     width, height = (int(inches * _DPI) for inches in figure.get_size_inches())
     image = Image.frombytes("RGBA", (width, height), pixels.getvalue()).convert("RGB")
     image.quantize(_PNG_COLORS, Image.Quantize.FASTOCTREE).save(png, "PNG")
