@@ -240,6 +240,16 @@ def test_the_page_begins_with_the_numbers_that_matter(
     ]
 
 
+def test_a_network_that_was_trained_elsewhere_has_no_seed(
+    finished_folder: Path, record: RunRecord
+) -> None:
+    elsewhere = replace(record, trained_elsewhere=True, epochs=())
+    run = replace(read_run(finished_folder), record=elsewhere, epochs=())
+    shown = {name: value for name, value, _, _ in tiles(run)}
+    assert shown["epochs"] == "not known"
+    assert not {"seed", "training"} & shown.keys()
+
+
 def test_every_section_is_in_the_contents(finished_folder: Path) -> None:
     html = (finished_folder / "report.html").read_text(encoding="utf-8")
     headings = re.findall(r'<h2 id="([^"]+)">', html)

@@ -18,7 +18,7 @@ Confusion = tuple[tuple[int, ...], ...]
 
 _MOST_NUMBERED = 20  # classes up to which the cells of a confusion matrix have numbers
 _MOST_CLASSES = 100  # up to which there is one
-_MOST_PAIRS = 5
+_MOST_PAIRS = 6
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,7 +88,9 @@ def tiles(run: RunFolder) -> list[Tile]:
     shown = [(name, value, *limits.get(name, ("", ""))) for name, value in values.items()]
     if times and run.epochs:
         shown.append(("training", seconds(times.train_seconds), "", ""))
-    return [*shown, ("seed", str(record.seed), "", "")]
+    if not record.trained_elsewhere:
+        shown.append(("seed", str(record.seed), "", ""))
+    return shown
 
 
 def epoch_table(epochs: Sequence[Epoch], times: Times | None = None) -> Table:

@@ -9,7 +9,7 @@ from smidgen.data import Dataset, Split, augment, eval_batches, normalize
 
 SAMPLES = 20
 WORST = 12
-PAIRS = 5  # of a true and a predicted class, the most frequent ones
+PAIRS = 6  # of a true and a predicted class, the most frequent ones
 EXAMPLES = 6  # images of each pair, at most
 MAPS = 32  # feature maps of a layer, at most
 
