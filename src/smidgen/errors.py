@@ -84,7 +84,7 @@ def require(condition: bool, message: str) -> None:
 def did_you_mean(given: str, known: Iterable[str]) -> str:
     """End a message with the known name that is closest to `given`, if one is close.
 
-    Case does not matter. A dotted name is also found by its last parts.
+    Case does not matter, nor do - and _. A dotted name is also found by its last parts.
 
     >>> did_you_mean("epoch", ["train.epochs", "train.batch_size"])
     ' Did you mean train.epochs?'
@@ -93,10 +93,10 @@ def did_you_mean(given: str, known: Iterable[str]) -> str:
     """
     from difflib import get_close_matches
 
-    names = {name.lower(): name for name in known}
+    names = {name.lower().replace("-", "_"): name for name in known}
     for lower, name in list(names.items()):
         parts = lower.split(".")
         for start in range(1, len(parts)):
             names.setdefault(".".join(parts[start:]), name)
-    found = get_close_matches(given.lower(), names, 1)
+    found = get_close_matches(given.lower().replace("-", "_"), names, 1)
     return f" Did you mean {names[found[0]]}?" if found else ""

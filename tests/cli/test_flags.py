@@ -104,6 +104,7 @@ def test_another_network_replaces_the_one_in_the_file(tiny: Experiment) -> None:
         (["--experiment.name", "../x"], r"--experiment.name is '../x'; it names a folder"),
         (["--train.epoch", "3"], r"--train.epoch 3. Did you mean --train.epochs\? See smidgen tr"),
         (["--epoch", "3"], r"--epoch 3. Did you mean --epochs\? See smidgen train --help$"),
+        (["--batchsize", "3"], r"--batchsize 3. Did you mean --batch-size\?"),
         (["--rotate=3"], r"--rotate=3. Did you mean --data.augment.rotate\?"),
         (["--qqq"], r"unrecognized arguments: --qqq; see smidgen train --help$"),
         (["--train.epochs"], r"argument --epochs/--train.epochs: expected one argument"),

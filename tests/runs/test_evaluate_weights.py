@@ -145,9 +145,16 @@ def test_weights_run_no_code_and_damage_costs_one_line(tmp_path: Path) -> None:
     torch.save([1, 2], tmp_path / "list.pth")
     (tmp_path / "empty.pth").write_bytes(b"")
     (tmp_path / "noise.pth").write_bytes(b"PK\3\4" + bytes(range(256)))
-    for name in ("code", "module", "list", "empty", "noise"):
-        with pytest.raises(RecordError, match=r"pth is not a state dict .* torch\.save"):
+    for name, reason in {
+        "code": f"it holds {os.mkdir.__module__}.mkdir",
+        "module": "it holds torch.nn.modules.linear.Linear",
+        "list": "it holds a list",
+        "empty": "it is damaged, or torch.save did not write it",
+        "noise": "it is damaged, or torch.save did not write it",
+    }.items():
+        with pytest.raises(RecordError, match=r"pth is not a state dict .* torch\.save") as error:
             read_state_dict(tmp_path / f"{name}.pth")
+        assert f"({reason})" in str(error.value)
     with pytest.raises(RecordError, match="cannot be read: No such file"):
         read_state_dict(tmp_path / "missing.pth")
     assert not (tmp_path / "ran").exists()

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 import shlex
 import time
 from collections.abc import Mapping, Sequence
@@ -166,7 +167,11 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         except OSError as error:
             raise RecordError(f"{path} cannot be read: {error.strerror}.") from None
         except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, KeyError) as error:
-            raise _not_weights(path, str(error).splitlines()[0] if str(error) else "") from None
+            held = re.search(r"GLOBAL ([\w.]+)", str(error))
+            reason = (
+                f"it holds {held[1]}" if held else "it is damaged, or torch.save did not write it"
+            )
+            raise _not_weights(path, reason) from None
     for key in KEYS:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
@@ -186,7 +191,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 def _not_weights(path: Path, reason: str) -> RecordError:
     return RecordError(
         f"{path} is not a state dict that can be read without running code "
-        f"({reason.rstrip('.')}); save one with torch.save(network.state_dict(), PATH)."
+        f"({reason}); save one with torch.save(network.state_dict(), PATH)."
     )
 
 
