@@ -225,20 +225,18 @@ def _write_record(
 def _summary(artifact: Artifact, folder: Path) -> str:
     """An artifact in a few lines."""
     found = artifact.comparison
-    accuracy = percent(found.num_correct / found.num_images)
     unit = " steps" if found.unit == "step" else ""
     listed = ", ".join(map(str, found.differing[:10])) + (", ..." if found.differing[10:] else "")
     lines = [f"{artifact.name}: {folder / f.path} ({f.num_bytes:,} bytes)" for f in artifact.files]
-    return "\n".join(
-        [
-            *lines,
+    if found.num_images:
+        accuracy = percent(found.num_correct / found.num_images)
+        lines.append(
             f"  {accuracy} of {found.num_images:,} test images; "
             f"{len(found.differing)} predictions differ from those of the "
             f"{REFERENCES[found.reference]}{f' ({listed})' if listed else ''}, scores by at most "
-            f"{found.largest_difference:.2g}{unit}",
-            *(f"  {note}" for note in found.notes),
-        ]
-    )
+            f"{found.largest_difference:.2g}{unit}"
+        )
+    return "\n".join([*lines, *(f"  {note}" for note in found.notes)])
 
 
 def _quantization_text(made: Quantization) -> str:
