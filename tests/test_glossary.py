@@ -139,6 +139,7 @@ GLOSSARY = {
         names=r"(?i)\b(mosaics?|canvas)\b",
         prose=r"\b(mosaics?|canvas)\b",
         finds=("mosaic", "a canvas"),
+        allowed_in=r"exporters",  # an element of HTML
     ),
     "figures": Entry(
         instead="numbers, values, measurements",

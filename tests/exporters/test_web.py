@@ -29,7 +29,7 @@ from smidgen.record import Comparison
 from smidgen.runs.export import EXPORTERS
 from smidgen.runs.load import load_network
 
-TEMPLATES = Path(web.__file__).parent / "templates"
+TEMPLATES = Path(web.__file__).parent / "templates" / "web"
 
 
 @pytest.fixture(scope="module")

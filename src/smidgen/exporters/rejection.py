@@ -12,7 +12,7 @@ from smidgen.data import Dataset
 from smidgen.exporters.graph import Convolution, Floats
 from smidgen.exporters.quantization import GraphNetwork
 
-_KEPT = 0.995  # of the validation images, by each threshold
+_ACCEPTED = 0.995  # of the validation images, by each threshold
 _MOST_IMAGES = 10_000  # of a split
 _MOST_FEATURES = 160  # 160 * 161 / 2 numbers in the page
 _RIDGE = 1e-4  # of the features' mean variance, added to it
@@ -69,11 +69,11 @@ def fit_rejection(network: GraphNetwork, data: Dataset) -> Rejection:
     scores, features = outputs(network, data.train.images[:_MOST_IMAGES], places)
     labels = data.train.labels[: len(scores)].numpy()
     spread = features.std(0)
-    # in half precision, as the web page holds them: the thresholds are those of the same numbers
-    spreads = _half(np.maximum(spread, 1e-3 * spread.max(initial=1e-3)))
+    # as the web page holds them, in float16: the thresholds are those of the same numbers
+    spreads = _to_float16(np.maximum(spread, 1e-3 * spread.max(initial=1e-3)))
     scaled = features / spreads
     center = scaled.mean(0)
-    means = _half(
+    means = _to_float16(
         np.stack(
             [
                 scaled[labels == label].mean(0) if (labels == label).any() else center
@@ -84,19 +84,19 @@ def fit_rejection(network: GraphNetwork, data: Dataset) -> Rejection:
     errors = scaled - means[labels]
     covariance = errors.T @ errors / len(errors)
     covariance += _RIDGE * np.eye(len(covariance)) * max(covariance.trace(), 1e-6)
-    whitening = _half(np.linalg.inv(np.linalg.cholesky(covariance)))
+    whitening = _to_float16(np.linalg.inv(np.linalg.cholesky(covariance)))
     if data.validation is not None:
         scores, features = outputs(network, data.validation.images[:_MOST_IMAGES], places)
     rule = Rejection(
         places=places,
-        min_probability=float(np.quantile(highest_probabilities(scores), 1 - _KEPT)),
+        min_probability=float(np.quantile(highest_probabilities(scores), 1 - _ACCEPTED)),
         max_distance=0.0,
         spreads=spreads,
         means=means,
         whitening=whitening,
     )
     distances = rule.distances(features, scores.argmax(1))
-    return replace(rule, max_distance=float(np.quantile(distances, _KEPT)))
+    return replace(rule, max_distance=float(np.quantile(distances, _ACCEPTED)))
 
 
 def _places(network: GraphNetwork) -> tuple[int, ...]:
@@ -136,5 +136,5 @@ def highest_probabilities(scores: Numbers) -> Floats:
     return highest
 
 
-def _half(values: NDArray[np.floating]) -> Floats:
+def _to_float16(values: NDArray[np.floating]) -> Floats:
     return values.astype(np.float16).astype(np.float64)

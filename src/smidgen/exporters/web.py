@@ -104,7 +104,7 @@ def web_page(
         "network": network_facts(network.graph, rejection),
     }
     files = ("style.css", "engine.js", "image.js", "view.js", "app.js")
-    return _TEMPLATES.get_template("page.html.jinja").render(
+    return _TEMPLATES.get_template("web/page.html.jinja").render(
         name=record.experiment.name,
         draws=facts["input"] == "handwriting",
         summary=[
@@ -119,7 +119,7 @@ def web_page(
 
 def _source(name: str) -> str:
     assert _TEMPLATES.loader is not None
-    return _TEMPLATES.loader.get_source(_TEMPLATES, name)[0]
+    return _TEMPLATES.loader.get_source(_TEMPLATES, f"web/{name}")[0]
 
 
 def _input(data: Dataset) -> str:
@@ -175,9 +175,9 @@ def _rejection_facts(rejection: Rejection) -> dict[str, Any]:
         "places": rejection.places,
         "minProbability": rejection.min_probability,
         "maxDistance": rejection.max_distance,
-        "spreads": _halves(rejection.spreads),
-        "means": _halves(rejection.means),
-        "whitening": _halves(rejection.whitening[rows, columns]),
+        "spreads": _float16s(rejection.spreads),
+        "means": _float16s(rejection.means),
+        "whitening": _float16s(rejection.whitening[rows, columns]),
     }
 
 
@@ -206,7 +206,7 @@ def _samples(data: Dataset, predicted: NDArray[np.intp]) -> dict[str, Any]:
     }
 
 
-def _halves(values: NDArray[np.float64]) -> str:
+def _float16s(values: NDArray[np.float64]) -> str:
     return _base64(values.astype("<f2").tobytes())
 
 
