@@ -26,7 +26,6 @@ from smidgen.exporters.graph import graph_of
 from smidgen.exporters.quantization import GraphNetwork
 from smidgen.exporters.rejection import fit_rejection, outputs
 from smidgen.record import Comparison
-from smidgen.runs.export import EXPORTERS
 from smidgen.runs.load import load_network
 
 TEMPLATES = Path(web.__file__).parent / "templates" / "web"
@@ -65,9 +64,8 @@ def graph_network(folder: Path) -> GraphNetwork:
     return GraphNetwork(graph_of(run.network, run.image_shape, run.mean, run.std))
 
 
-def export_page(run: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Comparison | None, str]:
+def export_page(run: Path) -> tuple[Comparison | None, str]:
     """How the exported page compares, or None and why it was not exported."""
-    monkeypatch.setitem(EXPORTERS, "html", web.export_web)
     result = smidgen.export(run, ["html"])
     if not result.passed:
         return None, result.failures[0]
@@ -103,10 +101,8 @@ def test_the_engine_computes_what_the_graph_does(
 
 
 @pytest.mark.usefixtures("browser")
-def test_an_exported_page_answers_as_the_network_does(
-    run_copy: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    found, summary = export_page(run_copy, monkeypatch)
+def test_an_exported_page_answers_as_the_network_does(run_copy: Path) -> None:
+    found, summary = export_page(run_copy)
     assert found is not None
     assert (found.num_images, found.differing) == (360, ())
     assert found.largest_difference < 1e-4
@@ -122,11 +118,11 @@ def test_a_page_that_answers_otherwise_is_not_exported(
     monkeypatch.setattr(
         web, "_source", lambda file: source(file).replace("let sum = bias[c]", "let sum = 0")
     )
-    found, failure = export_page(run_copy, monkeypatch)
+    found, failure = export_page(run_copy)
     assert found is None
     assert re.search("predictions differ from the network's", failure)
     monkeypatch.setattr(web, "_source", lambda file: "syntax error" + source(file))
-    found, failure = export_page(run_copy, monkeypatch)
+    found, failure = export_page(run_copy)
     assert "cannot run the page" in failure
     assert not (run_copy / web.WEB_FILE).exists()
 
@@ -136,7 +132,7 @@ def test_a_page_that_nothing_could_run_says_so(
 ) -> None:
     monkeypatch.setattr(page_run, "BROWSERS", ())
     monkeypatch.setattr(page_run, "NODE", ())
-    found, summary = export_page(run_copy, monkeypatch)
+    found, summary = export_page(run_copy)
     assert found is not None
     assert found.num_images == 0
     assert "was not run" in summary

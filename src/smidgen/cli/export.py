@@ -24,7 +24,8 @@ def add(commands: Any) -> None:
         required=True,
         type=lambda text: text.split(","),
         metavar="NAME[,NAME...]",
-        help="onnx: ONNX in floating point; int8: ONNX in integers (QDQ)",
+        help="onnx: ONNX in floating point; int8: ONNX in integers (QDQ); "
+        "html: a page that runs the network in any browser",
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: the run's folder")
     parser.add_argument(

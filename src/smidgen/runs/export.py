@@ -16,6 +16,12 @@ from smidgen.exporters.graph import Graph, graph_of
 from smidgen.exporters.job import REFERENCES, Exporter, ExportJob
 from smidgen.exporters.onnx import export_int8, export_onnx
 from smidgen.formatting import counted, percent, plain_table
+from smidgen.exporters.integer import IntegerNetwork
+from smidgen.exporters.job import Exporter, ExportJob
+from smidgen.exporters.onnx import export_onnx
+from smidgen.exporters.quantization import GraphNetwork
+from smidgen.exporters.web import export_web
+from smidgen.formatting import percent
 from smidgen.models import ModelInMemory
 from smidgen.record import (
     EXPORT,
@@ -34,7 +40,11 @@ from smidgen.runs.quantize import TOLERANCE, Bits, Quantizer
 from smidgen.seeds import preserved_generators
 from smidgen.training.device import compute_settings
 
-EXPORTERS: dict[str, Exporter] = {"onnx": export_onnx, "int8": export_int8}
+EXPORTERS: dict[str, Exporter] = {
+    "onnx": export_onnx,
+    "int8": export_int8,
+    "html": export_web,
+}
 """By the names of their artifacts."""
 
 
