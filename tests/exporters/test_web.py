@@ -120,7 +120,7 @@ def test_a_page_that_answers_otherwise_is_not_exported(
     )
     found, failure = export_page(run_copy)
     assert found is None
-    assert re.search("predictions differ from the network's", failure)
+    assert re.search("predictions differ from those of the network", failure)
     monkeypatch.setattr(web, "_source", lambda file: "syntax error" + source(file))
     found, failure = export_page(run_copy)
     assert "cannot run the page" in failure

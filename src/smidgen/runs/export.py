@@ -15,13 +15,8 @@ from smidgen.errors import ConfigError, ExportError, did_you_mean
 from smidgen.exporters.graph import Graph, graph_of
 from smidgen.exporters.job import REFERENCES, Exporter, ExportJob
 from smidgen.exporters.onnx import export_int8, export_onnx
-from smidgen.formatting import counted, percent, plain_table
-from smidgen.exporters.integer import IntegerNetwork
-from smidgen.exporters.job import Exporter, ExportJob
-from smidgen.exporters.onnx import export_onnx
-from smidgen.exporters.quantization import GraphNetwork
 from smidgen.exporters.web import export_web
-from smidgen.formatting import percent
+from smidgen.formatting import counted, percent, plain_table
 from smidgen.models import ModelInMemory
 from smidgen.record import (
     EXPORT,
