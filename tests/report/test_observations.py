@@ -102,6 +102,16 @@ def test_the_most_confused_pairs(record: RunRecord) -> None:
     )
 
 
+def test_a_single_mistake_is_counted_in_the_singular(record: RunRecord) -> None:
+    confusion = [[36 if i == j else 0 for j in range(10)] for i in range(10)]
+    confusion[3][5] = 1
+    table = tuple(map(tuple, confusion))
+    test = replace(record.test, confusion=table, num_images=361, num_correct=360)
+    assert observations(replace(record, test=test))[-1] == (
+        "Of 1 misclassified test image, the most frequent: 3 predicted as 5 (1)."
+    )
+
+
 def test_a_network_without_errors_has_no_confused_pairs(record: RunRecord) -> None:
     confusion = tuple(tuple(36 if i == j else 0 for j in range(10)) for i in range(10))
     test = replace(record.test, confusion=confusion, num_correct=360)

@@ -72,7 +72,7 @@ def mistakes(record: RunRecord, diagnostics: Arrays) -> Section:
     """The section about the test images that are misclassified."""
     test, classes = record.test, [short_name(name) for name in record.data.classes]
     wrong = test.num_images - test.num_correct
-    text = f"{wrong:,} of {counted(test.num_images, 'test image')} are misclassified."
+    text = f"Misclassified: {wrong:,} of {counted(test.num_images, 'test image')}."
     worst = _worst(diagnostics, classes)
     return Section(
         "Mistakes",

@@ -130,4 +130,4 @@ def _observe_confusion(record: RunRecord, most: int = 5) -> str:
         f"{true} predicted as {predicted} ({count})" for count, true, predicted in pairs[:most]
     )
     wrong = record.test.num_images - record.test.num_correct
-    return f"Of {wrong} misclassified test images, the most frequent: {listed}."
+    return f"Of {counted(wrong, 'misclassified test image')}, the most frequent: {listed}."

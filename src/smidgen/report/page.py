@@ -20,6 +20,8 @@ from smidgen.report.style import as_png, as_svg, as_svg_file, is_wide
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from smidgen.report.mistakes import Mistakes
+
 
 class Drawing(Protocol):
     """Something that Markdown shows as a file."""
@@ -147,8 +149,8 @@ class Section:
     plots: Sequence[Plot] = ()
     tables: Sequence[Table] = ()
     images: Sequence[Images] = ()
-    mistakes: Any = None
-    """Confusion matrix and confused pairs; see `report.mistakes`."""
+    mistakes: "Mistakes | None" = None
+    """Confusion matrix and confused pairs."""
 
     @property
     def drawings(self) -> list[Drawing]:
