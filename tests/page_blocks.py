@@ -159,7 +159,8 @@ class PageRunner:
             expected = self._status(block) if words is every[-1] else 0
             expected = 130 if words[1] == "live" else expected  # it runs until Ctrl-C
             with contextlib.redirect_stdout(io.StringIO()) as out:
-                status = main(expanded(words[1:]))
+                briefly = ["--seconds", "0.01"] if words[1] == "bench" else []
+                status = main(expanded(words[1:]) + briefly)
             self.printed += out.getvalue()
             assert status == expected, f"{block}: {shlex.join(words)}: exit status {status}"
 
