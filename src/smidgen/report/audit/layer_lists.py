@@ -55,7 +55,7 @@ class _Layer:
         elif column == "padding" and value.lower() == "same":
             self.same, self.lines["padding"] = True, line
         elif (read := read_value(column, value)) is not None:
-            self.values = read | self.values
+            self.values |= read
             self.lines = dict.fromkeys(read, line) | self.lines
         else:
             self.unread.append(
