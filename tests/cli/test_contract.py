@@ -14,7 +14,7 @@ from smidgen.cli.flags import SHORT_FLAGS
 
 COMMANDS = [
     *("quickstart", "summary", "train", "check", "report", "predict"),
-    *("bench", "readme", "audit", "init", "data", "list", "evaluate", "export", "live"),
+    *("bench", "readme", "audit", "init", "data", "list", "evaluate", "export", "demo", "live"),
 ]
 
 TRAIN_FLAGS = """

@@ -11,7 +11,7 @@ from smidgen._storage.digests import sha256_of_file
 from smidgen.cli import main
 from smidgen.errors import ConfigError, RecordError
 from smidgen.exporters.job import ExportJob
-from smidgen.record import Comparison, format_export, read_export
+from smidgen.record import Comparison, ExportedFile, format_export, read_export
 from smidgen.runs.export import EXPORTERS
 
 
@@ -76,6 +76,21 @@ def test_an_export_that_fails_takes_the_earlier_one_with_it(
 
 
 @pytest.mark.usefixtures("exporters")
+def test_a_mistake_costs_nothing_that_was_exported(run_copy: Path) -> None:
+    assert smidgen.export(run_copy, ["int8"], max_accuracy_loss=1).failures == ()
+    before = read_export(run_copy)
+    with pytest.raises(ConfigError, match="bits are 8, 8; they must be"):
+        smidgen.export(run_copy, ["right", "int8"], bits=(8, 8))
+    after = read_export(run_copy)
+    assert before is not None
+    assert after is not None
+    assert after.artifacts[0] == before.artifacts[0]
+    assert [artifact.name for artifact in after.artifacts] == ["int8", "right"]
+    assert smidgen.check(run_copy).passed
+    assert (run_copy / "network-int8.onnx").exists()
+
+
+@pytest.mark.usefixtures("exporters")
 def test_the_command_says_what_failed_and_ends_with_1(
     run_copy: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -101,3 +116,62 @@ def test_one_folder_has_the_exports_of_one_run(run_copy: Path, tmp_path: Path) -
     path.write_text(format_export(replace(found, weights_sha256="0" * 64)))
     with pytest.raises(ConfigError, match="has exports of another run"):
         smidgen.export(run_copy, ["right"], out)
+
+
+def write_page(job: ExportJob, folder: Path) -> Comparison:
+    """An exporter of a page that has nothing on it."""
+    (folder / "network.html").write_text("<p>")
+    return job.compare(job.scores, "network", tolerance=0)
+
+
+def test_the_demo_opens_the_page_and_writes_it_once(
+    run_copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written: list[Path] = []
+    opened: list[str] = []
+
+    def exporter(job: ExportJob, folder: Path) -> Comparison:
+        written.append(folder)
+        return write_page(job, folder)
+
+    monkeypatch.setitem(EXPORTERS, "html", exporter)
+    monkeypatch.setattr("webbrowser.open", lambda address: not opened.append(address))  # type: ignore[func-returns-value]
+    page = run_copy / "network.html"
+    for times in (1, 1):
+        assert main(["demo", str(run_copy)]) == 0
+        assert len(written) == times
+    assert capsys.readouterr().out == 2 * f"demo: {page}\n"
+    assert opened == 2 * [page.as_uri()]
+    page.write_text("<p>edited")
+    assert main(["demo", str(run_copy)]) == 0
+    assert (len(written), page.read_text()) == (2, "<p>")
+
+
+def test_a_demo_that_differs_from_the_network_is_an_error(
+    run_copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(EXPORTERS, "html", lambda job, folder: write_scores(job, folder, 3))
+    assert main(["demo", str(run_copy)]) == 1
+    assert capsys.readouterr().out.startswith("FAILED html: 3 of 360 predictions differ")
+
+
+@pytest.mark.usefixtures("exporters")
+def test_check_finds_exported_files_that_were_changed(run_copy: Path) -> None:
+    smidgen.export(run_copy, ["right"])
+    assert smidgen.check(run_copy).passed
+    path = run_copy / "scores" / "scores.bin"
+    path.write_bytes(b"other scores")
+    assert smidgen.check(run_copy).differences == ("scores/scores.bin's SHA-256",)
+    path.unlink()
+    assert smidgen.check(run_copy).passed
+    found = read_export(run_copy)
+    assert found is not None
+    text = format_export(replace(found, weights_sha256="0" * 64))
+    (run_copy / "export.json").write_text(text)
+    assert smidgen.check(run_copy).differences == ("export.json is about other weights",)
+
+
+@pytest.mark.parametrize("path", ["../run.json", "/etc/passwd", "a//b", "c:x", "a\\b", ""])
+def test_a_record_cannot_name_files_outside_its_folder(path: str) -> None:
+    with pytest.raises(ValueError, match="which may be outside its folder"):
+        ExportedFile(path=path, sha256="", num_bytes=0)

@@ -1,4 +1,4 @@
-"""The command `export`."""
+"""The commands `export` and `demo`."""
 
 import argparse
 import sys
@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from smidgen.cli.arguments import add_options
+from smidgen.errors import ExportError
 
 
 def add(commands: Any) -> None:
-    """Register the command."""
+    """Register the commands."""
     parser = commands.add_parser(
         "export",
         help="write a run's network as files for other runtimes, each compared with it",
@@ -54,6 +55,16 @@ def add(commands: Any) -> None:
     )
     add_options(parser, "data_dir", "skip_bad")
 
+    parser = commands.add_parser(
+        "demo",
+        help="open a page in the browser on which a run's network classifies what you draw",
+        description="Opens the page that `smidgen export RUN --to html` writes, and writes it if "
+        "it is not there.",
+    )
+    parser.set_defaults(command=_demo)
+    parser.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
+    add_options(parser, "data_dir")
+
 
 def _export(given: argparse.Namespace) -> int:
     from smidgen.runs.export import export
@@ -72,6 +83,20 @@ def _export(given: argparse.Namespace) -> int:
     )
     print(result)
     return 0 if result.passed else 1
+
+
+def _demo(given: argparse.Namespace) -> int:
+    from smidgen.cli.console import open_page
+    from smidgen.runs.export import demo
+
+    try:
+        page = demo(given.run, data_dir=given.data_dir)
+    except ExportError as error:
+        print(f"FAILED {error}")
+        return 1
+    print(f"demo: {page}")
+    open_page(page)
+    return 0
 
 
 def _bits(text: str) -> str | tuple[int, ...]:

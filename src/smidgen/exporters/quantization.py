@@ -123,12 +123,20 @@ def _by_channel(values: Tensor) -> Tensor:
 
 
 def packed_bytes(graph: Graph, bits: Sequence[int]) -> int:
-    """Bytes of the weights with these bits, packed, and of 6 bytes for each output channel."""
+    """Bytes of weights with these bits, and of what each output channel has, as in the C code.
+
+    Weights are packed in runs, each of whole bytes: what an output reads from one row of the input,
+    or from one pixel if the convolution has groups or dilated columns.
+    """
     layers = [layer for layer in graph.layers if isinstance(layer, Convolution)]
-    return sum(
-        math.ceil(layer.weight.size * width / 8) + 6 * len(layer.weight)
-        for layer, width in zip(layers, bits, strict=True)
-    )
+    total = 0
+    for layer, width in zip(layers, bits, strict=True):
+        joined = layer.groups == 1 and layer.dilation[1] == 1
+        run = layer.weight.shape[1] * (layer.kernel[1] if joined else 1)
+        packed = width if run >= 8 // width else 8
+        total += layer.weight.size // run * math.ceil(run * packed / 8)
+        total += len(layer.weight) * (6 if layer.has_affine else 4)
+    return total
 
 
 def largest_weight(bits: int) -> int:

@@ -36,6 +36,11 @@ class ExportedFile:
     sha256: str
     num_bytes: int
 
+    def __post_init__(self) -> None:
+        parts = self.path.split("/")
+        if not self.path or {"", ".", ".."} & set(parts) or set(self.path) & set("\\:"):
+            raise ValueError(f"it names the file {self.path!r}, which may be outside its folder.")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BitsTrial:
@@ -44,7 +49,7 @@ class BitsTrial:
     bits: tuple[int, ...]
     """Of a weight, by convolution and linear layer: 8, 4 or 2."""
     weight_bytes: int
-    """Weights, packed, and 6 bytes for each output channel."""
+    """Weights, packed as in the C code, and 4 or 6 bytes for each output channel."""
     accuracy: float
     """On the images that the choice is made by, before any fine-tuning."""
     fine_tuned_accuracy: float | None = None
@@ -69,6 +74,8 @@ class Quantization:
     """Passes over the training images with rounding; the run's own epochs do not include them."""
     num_epochs: int | None
     """The run's epochs and these; None if the run's are not known."""
+    max_epochs: int | None
+    """Of the run's budget, which num_epochs may exceed."""
     trials: tuple[BitsTrial, ...]
     """All choices that were compared, the largest first; only one without a search."""
 

@@ -20,6 +20,7 @@ from smidgen.profiling import profile
 from smidgen.record import (
     DIAGNOSTICS,
     EXPERIMENT,
+    EXPORT,
     METRICS,
     RECORD,
     WEIGHTS,
@@ -27,6 +28,7 @@ from smidgen.record import (
     RunRecord,
     format_epoch,
     is_sealed,
+    read_export,
     read_record,
     read_times,
 )
@@ -82,9 +84,9 @@ def check(
     """Count the parameters and score the test set again, and compare both with the record.
 
     The folder's other files are compared with the record too: metrics, experiment, diagnostics,
-    and the record with its own digest. With `repeat` the run is trained again, with its seed,
-    number of threads and backend, and must give the same weights and metrics, byte for byte. A
-    network or data that were passed to smidgen.train in Python must be passed again. `callbacks`
+    exports, and the record with its own digest. With `repeat` the run is trained again, with its
+    seed, number of threads and backend, and must give the same weights and metrics, byte for byte.
+    A network or data that were passed to smidgen.train in Python must be passed again. `callbacks`
     learn what is being done; for a run that is trained again, they are called as in smidgen.train.
 
     Raises:
@@ -186,6 +188,7 @@ def _file_differences(folder: Path, record: RunRecord) -> Iterator[str]:
     if path.exists() and sha256_of_file(path) != record.diagnostics_sha256:
         yield f"{DIAGNOSTICS}' SHA-256"
     try:
+        yield from _export_differences(folder, record)
         read_times(folder)
         if (folder / EXPERIMENT).exists():
             current = read_experiment(folder / EXPERIMENT)
@@ -193,6 +196,19 @@ def _file_differences(folder: Path, record: RunRecord) -> Iterator[str]:
                 yield f"{EXPERIMENT} is not the record's experiment"
     except SmidgenError as error:
         yield str(error).rstrip(".")
+
+
+def _export_differences(folder: Path, record: RunRecord) -> Iterator[str]:
+    """Where exported files differ from export.json, or that from the run."""
+    found = read_export(folder)
+    if found is None:
+        return
+    if found.weights_sha256 != record.weights_sha256:
+        yield f"{EXPORT} is about other weights"
+    for file in (file for artifact in found.artifacts for file in artifact.files):
+        path = folder / file.path
+        if path.exists() and sha256_of_file(path) != file.sha256:
+            yield f"{file.path}'s SHA-256"
 
 
 def _repeat_differences(

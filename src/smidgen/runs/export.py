@@ -3,7 +3,7 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +25,6 @@ from smidgen.record import (
     ExportedFile,
     ExportRecord,
     Quantization,
-    RunRecord,
     format_export,
     read_export,
     read_record,
@@ -53,6 +52,8 @@ class ExportResult:
     """Of this export."""
     failures: tuple[str, ...]
     """One line for each artifact whose scores differ too much; it has no files."""
+    quantization: Quantization | None
+    """Of the integer network, if any artifact needed it."""
 
     @property
     def passed(self) -> bool:
@@ -61,8 +62,8 @@ class ExportResult:
 
     def __str__(self) -> str:
         lines = [_summary(artifact, self.folder) for artifact in self.artifacts]
-        made = {artifact.quantization: None for artifact in self.artifacts}
-        lines += [_quantization_text(found) for found in made if found is not None]
+        if self.quantization is not None:
+            lines.append(_quantization_text(self.quantization))
         return "\n".join([*lines, *(f"FAILED {failure}" for failure in self.failures)])
 
 
@@ -138,16 +139,50 @@ def export(
         quantize=quantizer,
         license=license,
     )
-    artifacts, failures = [], []
+    known = {} if before is None else {artifact.name: artifact for artifact in before.artifacts}
+    made, failures = [], []
     with compute_settings("cpu"), preserved_generators():
         for name in dict.fromkeys(to):
-            _remove(target, before, name)
-            try:
-                artifacts.append(_export_one(job, name, target, quantizer))
-            except ExportError as error:
-                failures.append(f"{name}: {error}")
-    _write_record(target, record, before, artifacts, to)
-    return ExportResult(folder=target, artifacts=tuple(artifacts), failures=tuple(failures))
+            on_message(f"exporting to {name}")
+            result = _export_one(job, name, target, known, quantizer)
+            if isinstance(result, Artifact):
+                made.append(result)
+            else:
+                failures.append(f"{name}: {result}")
+    return ExportResult(
+        folder=target,
+        artifacts=tuple(made),
+        failures=tuple(failures),
+        quantization=quantizer.result,
+    )
+
+
+def demo(
+    run: str | os.PathLike[str],
+    *,
+    data_dir: str | os.PathLike[str] | None = None,
+    model: ModelInMemory | None = None,
+    data: InMemory | None = None,
+) -> Path:
+    """The web page on which the network of a finished run can be tried out.
+
+    It is exported into the run's folder, unless it is there. The arguments are those of `export`.
+
+    Raises:
+        ExportError: the page does not answer as the network does.
+        SmidgenError: as `export`.
+    """
+    folder = Path(run)
+    earlier = read_export(folder)
+    for artifact in () if earlier is None else earlier.artifacts:
+        (file, *_) = artifact.files
+        page = folder / file.path
+        if artifact.name == "html" and page.exists() and sha256_of_file(page) == file.sha256:
+            return page
+    result = export(folder, ["html"], data_dir=data_dir, model=model, data=data)
+    if not result.passed:
+        raise ExportError(result.failures[0])
+    return folder / result.artifacts[0].files[0].path
 
 
 def _dataset(
@@ -166,32 +201,49 @@ def _graph(network: TrainedNetwork) -> Graph:
     return graph_of(network.network, network.image_shape, network.mean, network.std)
 
 
-def _export_one(job: ExportJob, name: str, target: Path, quantizer: Quantizer) -> Artifact:
-    """Write an artifact into a temporary folder, and move its files if it passes."""
+def _export_one(
+    job: ExportJob, name: str, target: Path, known: dict[str, Artifact], quantizer: Quantizer
+) -> Artifact | ExportError:
+    """Export in a temporary folder; if the comparison passes, move the files to `target`.
+
+    Either way they replace those of an earlier export, among the `known` artifacts of export.json.
+    """
     with tempfile.TemporaryDirectory(dir=target, prefix=".export-") as temporary:
-        comparison = EXPORTERS[name](job, Path(temporary))
-        of_integers = comparison.reference == "integers"
-        if of_integers:
-            _require_accuracy(comparison, job, quantizer)
-        files = []
-        for path in sorted(Path(temporary).rglob("*")):
-            if path.is_file():
-                relative = path.relative_to(temporary)
-                files.append(
-                    ExportedFile(
-                        path=relative.as_posix(),
-                        sha256=sha256_of_file(path),
-                        num_bytes=path.stat().st_size,
-                    )
-                )
-                make_folder((target / relative).parent)
-                shutil.move(path, target / relative)
-    return Artifact(
-        name=name,
-        files=tuple(files),
-        comparison=comparison,
-        quantization=quantizer.result if of_integers else None,
-    )
+        result: Artifact | ExportError
+        try:
+            comparison = EXPORTERS[name](job, Path(temporary))
+            of_integers = comparison.reference == "integers"
+            if of_integers:
+                _require_accuracy(comparison, job, quantizer)
+            result = Artifact(
+                name=name,
+                files=tuple(_files(Path(temporary))),
+                comparison=comparison,
+                quantization=quantizer.result if of_integers else None,
+            )
+        except ExportError as error:
+            result = error
+        if name in known:
+            for file in known.pop(name).files:
+                (target / file.path).unlink(missing_ok=True)
+        if isinstance(result, Artifact):
+            known[name] = result
+            for file in result.files:
+                make_folder((target / file.path).parent)
+                shutil.move(Path(temporary, file.path), target / file.path)
+    record = ExportRecord(weights_sha256=job.record.weights_sha256, artifacts=tuple(known.values()))
+    write_atomic(target / EXPORT, format_export(record))
+    return result
+
+
+def _files(folder: Path) -> Iterator[ExportedFile]:
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            yield ExportedFile(
+                path=path.relative_to(folder).as_posix(),
+                sha256=sha256_of_file(path),
+                num_bytes=path.stat().st_size,
+            )
 
 
 def _require_accuracy(comparison: Comparison, job: ExportJob, quantizer: Quantizer) -> None:
@@ -203,28 +255,6 @@ def _require_accuracy(comparison: Comparison, job: ExportJob, quantizer: Quantiz
             f"{percent(before - loss)} of {number:,} test images, the network {percent(before)}: "
             f"{100 * loss:.2f} points are lost ({100 * quantizer.tolerance:g} are allowed)"
         )
-
-
-def _remove(target: Path, before: ExportRecord | None, name: str) -> None:
-    """Remove the files that an earlier export wrote for an artifact."""
-    for artifact in before.artifacts if before is not None else ():
-        if artifact.name == name:
-            for file in artifact.files:
-                (target / file.path).unlink(missing_ok=True)
-
-
-def _write_record(
-    target: Path,
-    record: RunRecord,
-    before: ExportRecord | None,
-    artifacts: Sequence[Artifact],
-    to: Sequence[str],
-) -> None:
-    """Write export.json, with the artifacts of earlier exports that were not written again."""
-    earlier = () if before is None else before.artifacts
-    still = [artifact for artifact in earlier if artifact.name not in to]
-    whole = ExportRecord(weights_sha256=record.weights_sha256, artifacts=(*still, *artifacts))
-    write_atomic(target / EXPORT, format_export(whole))
 
 
 def _summary(artifact: Artifact, folder: Path) -> str:
@@ -253,6 +283,8 @@ def _quantization_text(made: Quantization) -> str:
     ]
     if made.fine_tune_epochs:
         total = "" if made.num_epochs is None else f", which makes {made.num_epochs}"
+        if made.max_epochs is not None and (made.num_epochs or 0) > made.max_epochs:
+            total += f", more than the budget's {made.max_epochs}"
         lines.append(f"  fine-tuned for {counted(made.fine_tune_epochs, 'epoch')}{total}")
     if len(made.trials) > 1:
         rows: list[Sequence[str]] = [("bits", "bytes", made.split, "fine-tuned")]

@@ -79,7 +79,9 @@ class Quantizer:
         """The choice of bits that fits the limit, or the smallest one that holds the accuracy."""
         path = trials.path()
         if self.max_weight_bytes is not None:
-            self._require_size(packed_bytes(trials.graph, path[-1]), "with 2 bits everywhere")
+            self._require_size(
+                packed_bytes(trials.graph, path[-1]), f"with {_listed(path[-1])} bits"
+            )
             bits = next(b for b in path if packed_bytes(trials.graph, b) <= self.max_weight_bytes)
             for other in path:
                 trials.add(other)
@@ -188,11 +190,12 @@ class _Trials:
             accuracy=final_accuracy(chosen),
             fine_tune_epochs=epochs,
             num_epochs=None if before is None else before + epochs,
+            max_epochs=self.record.experiment.budget.max_epochs,
             trials=tuple(sorted(self.found.values(), key=lambda trial: -trial.weight_bytes)),
         )
 
     def path(self) -> list[tuple[int, ...]]:
-        """Choices from 8 bits everywhere to 2 bits everywhere, each smaller than the one before.
+        """Choices from 8 bits everywhere to as few as possible, each smaller than the one before.
 
         Each step lowers the bits of the layer for which the loss rises least for each byte that is
         saved. By how much is measured with all other layers at 8 bits.
@@ -206,16 +209,18 @@ class _Trials:
                 losses[place, width] = self._loss(bits)
             bits[place] = 8
         path = [tuple(bits)]
-        while max(bits) > 2:
-            rises = {}
+        while True:
+            rises: dict[int, float] = {}
             for place in (n for n, width in enumerate(bits) if width > 2):
                 lower = [*bits[:place], bits[place] // 2, *bits[place + 1 :]]
                 saved = packed_bytes(self.graph, bits) - packed_bytes(self.graph, lower)
-                rise = losses[place, lower[place]] - losses[place, bits[place]]
-                rises[place] = rise / max(1, saved)
+                if saved > 0:  # short runs of weights are not packed
+                    rise = losses[place, lower[place]] - losses[place, bits[place]]
+                    rises[place] = rise / saved
+            if not rises:
+                return path
             bits[min(rises, key=lambda place: rises[place])] //= 2
             path.append(tuple(bits))
-        return path
 
     def _calibrated(self, bits: Sequence[int]) -> GraphNetwork:
         network = GraphNetwork(self.graph, bits)
