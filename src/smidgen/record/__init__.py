@@ -5,6 +5,7 @@ from smidgen.record.export import BitsTrial as BitsTrial
 from smidgen.record.export import Comparison as Comparison
 from smidgen.record.export import ExportedFile as ExportedFile
 from smidgen.record.export import ExportRecord as ExportRecord
+from smidgen.record.export import Measurement as Measurement
 from smidgen.record.export import Quantization as Quantization
 from smidgen.record.files import DIAGNOSTICS as DIAGNOSTICS
 from smidgen.record.files import EXPERIMENT as EXPERIMENT

@@ -81,6 +81,32 @@ class Quantization:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Measurement:
+    """What the C code needs on a microcontroller; None: not measured."""
+
+    target: str
+    flash_bytes: int | None = None
+    """Code, weights and tables, with the functions of the compiler's library that are called."""
+    static_bytes: int | None = None
+    """RAM of all variables, the working memory among them."""
+    stack_bytes: int | None = None
+    """The stack's peak, below the caller."""
+    unit: Literal["cycles", "instructions"]
+    """What was counted."""
+    count: int | None = None
+    """For one image."""
+    note: str = ""
+    """Why something was not measured."""
+
+    @property
+    def ram_bytes(self) -> int | None:
+        """Variables and stack, without the image."""
+        if self.static_bytes is None or self.stack_bytes is None:
+            return None
+        return self.static_bytes + self.stack_bytes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Artifact:
     """What one exporter wrote."""
 
