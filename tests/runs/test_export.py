@@ -175,3 +175,12 @@ def test_check_finds_exported_files_that_were_changed(run_copy: Path) -> None:
 def test_a_record_cannot_name_files_outside_its_folder(path: str) -> None:
     with pytest.raises(ValueError, match="which may be outside its folder"):
         ExportedFile(path=path, sha256="", num_bytes=0)
+
+
+def test_the_c_code_gives_the_integer_networks_scores(run_copy: Path, tmp_path: Path) -> None:
+    result = smidgen.export(run_copy, to=["c"], out=tmp_path, max_accuracy_loss=1)
+    (artifact,) = result.artifacts
+    assert [file.path for file in artifact.files] == ["smidgen_model.c", "smidgen_model.h"]
+    assert artifact.comparison.largest_difference == 0
+    assert artifact.comparison.differing == ()
+    assert "1,000 images of noise" in artifact.comparison.notes[0]

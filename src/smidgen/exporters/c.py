@@ -20,7 +20,7 @@ from smidgen.exporters.integer import (
 from smidgen.exporters.plan import Plan, Step, Tensor, plan
 
 HEADER, SOURCE = "smidgen_model.h", "smidgen_model.c"
-_NO_WEIGHTS = 1  # in the place of the bits: an average
+_NO_WEIGHTS = 1  # written as the bits of an average pool
 _TEMPLATES = jinja2.Environment(
     loader=jinja2.PackageLoader("smidgen.exporters"),
     undefined=jinja2.StrictUndefined,

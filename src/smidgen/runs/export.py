@@ -12,6 +12,7 @@ from smidgen._storage.files import make_folder, write_atomic
 from smidgen.config import Data
 from smidgen.data import Dataset, InMemory, dataset_in_memory, load
 from smidgen.errors import ConfigError, ExportError, did_you_mean
+from smidgen.exporters.c_export import export_c
 from smidgen.exporters.graph import Graph, graph_of
 from smidgen.exporters.job import REFERENCES, Exporter, ExportJob
 from smidgen.exporters.onnx import export_int8, export_onnx
@@ -37,6 +38,7 @@ from smidgen.training.device import compute_settings
 EXPORTERS: dict[str, Exporter] = {
     "onnx": export_onnx,
     "int8": export_int8,
+    "c": export_c,
     "html": export_web,
 }
 """By the names of their artifacts."""
@@ -91,7 +93,7 @@ def export(
 
     Args:
         run: the run's folder.
-        to: the artifacts: onnx, int8.
+        to: the artifacts: onnx, int8, c, html.
         out: the folder to write into; None: the run's.
         bits: of the weights of an integer network: 8, 4 or 2, for all layers or for each one. auto:
             as few as accuracy allows, or as fit into `max_weight_bytes`; it is then fine-tuned for
