@@ -1,15 +1,19 @@
 """What is committed as a result must be what its files say."""
 
 import hashlib
+import re
 from pathlib import Path
 from statistics import fmean
 
 import pytest
 
 from smidgen import check
-from smidgen.record import WEIGHTS, read_record
+from smidgen.formatting import capitalized, percent
+from smidgen.record import WEIGHTS, read_record, read_times
+from smidgen.report import result_sentence
 
-FOLDERS = sorted(path.parent for path in (Path(__file__).parents[1] / "records").rglob("run.json"))
+ROOT = Path(__file__).parents[1]
+FOLDERS = sorted(path.parent for path in (ROOT / "records").rglob("run.json"))
 
 
 def test_there_are_records_of_the_default_network_for_five_seeds() -> None:
@@ -35,6 +39,37 @@ def test_a_record_s_weights_are_its_own(folder: Path) -> None:
     assert record.test_looks == 1
     assert hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest() == record.weights_sha256
     assert "/" not in record.data.source
+
+
+def test_the_readme_links_to_the_page_of_every_record_in_its_table() -> None:
+    links = re.findall(r"\]\((records/[^)]*)\)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    pages = [str((folder / "report.md").relative_to(ROOT)) for folder in FOLDERS]
+    assert len(pages) == 25
+    assert sorted({link for link in links if link.endswith("report.md")}) == sorted(pages)
+    assert all((ROOT / link).is_file() for link in links)
+
+
+@pytest.mark.parametrize(
+    "folder", FOLDERS, ids=lambda folder: f"{folder.parent.name}-{folder.name}"
+)
+def test_the_page_of_a_record_says_what_the_record_says(folder: Path) -> None:
+    record, text = read_record(folder), (folder / "report.md").read_text(encoding="utf-8")
+    assert text.startswith(f"# {record.experiment.name}, seed-{record.seed}\n")
+    result = text.split("## Result\n\n")[1].split("\n## ")[0]
+    assert result.startswith(f"**{capitalized(record.verdict.status)}.**")
+    assert result_sentence(record, read_times(folder)) in result
+    assert f"| {percent(record.test.score.accuracy)} " in result
+    assert f"| {record.profile.num_params:,} " in result
+    assert "The folder has no" not in text
+    assert record.weights_sha256 in text
+    links = re.findall(r"!\[[^]]*\]\(([^)]*)\)", text)
+    assert "figures/network.png" in links
+    assert sorted(links) == sorted(f"figures/{path.name}" for path in folder.glob("figures/*"))
+
+
+def test_the_pages_of_the_records_are_small() -> None:
+    files = [path for folder in FOLDERS for path in [folder / "report.md", *folder.glob("fig*/*")]]
+    assert sum(path.stat().st_size for path in files) < 2_000_000
 
 
 @pytest.mark.slow

@@ -104,7 +104,7 @@ def test_readme_is_stale_until_it_is_updated(
     said = capsys.readouterr().out.splitlines()
     assert said[0] == f"{page}: out of date; run smidgen readme --update {page}"
     assert said[1:] == [f"{page}: updated", f"{page}: up to date"]
-    assert "| tiny " in page.read_text("utf-8")
+    assert "| [tiny](runs/tiny/report.md) " in page.read_text("utf-8")
 
 
 def test_init_lists_its_files_and_the_next_command(
@@ -142,6 +142,24 @@ def test_report_of_a_folder_that_holds_runs_compares_them_all(
     assert "2 runs" in (out / "report.md").read_text("utf-8")
     assert main(["report", str(tmp_path / "runs" / "tiny" / "seed-0")]) == 0  # one run is a page
     assert (tmp_path / "runs" / "tiny" / "seed-0" / "report.html").exists()
+
+
+def test_report_in_markdown_is_small_and_about_one_run(
+    finished_folder: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    out = tmp_path / "page"
+    run = str(finished_folder)
+    assert main(["report", run, "--markdown", "--out", str(out)]) == 0
+    assert capsys.readouterr().out == f"report: {out / 'report.md'}\n"
+    assert sorted(path.name for path in out.iterdir()) == ["figures", "report.md"]
+    text = (out / "report.md").read_text(encoding="utf-8")
+    assert {"accuracy.png", "network.png"} <= {path.name for path in out.glob("figures/*")}
+    assert all(f"](figures/{path.name})" in text for path in out.glob("figures/*"))
+    assert text.count("](figures/") == len([*out.glob("figures/*")])
+    assert "## Samples" not in text
+    shutil.copytree(run, tmp_path / "again")
+    assert main(["report", run, str(tmp_path / "again"), "--markdown"]) == 2
+    assert "--markdown is for one run; these are 2" in capsys.readouterr().err
 
 
 def test_report_of_a_folder_without_runs_says_so(tmp_path: Path, capsys: Capture) -> None:

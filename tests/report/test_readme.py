@@ -89,6 +89,19 @@ def test_seeds_of_one_experiment_are_one_row(put: Put, tmp_path: Path, record: R
     assert "standard deviation" in path.read_text("utf-8")
 
 
+def test_runs_with_a_page_in_markdown_are_linked(put: Put, tmp_path: Path) -> None:
+    for name, seed in (("same", 0), ("same", 3), ("a b", 1)):
+        (put(name, seed) / "report.md").touch()
+    put("none", 0)
+    path = readme(tmp_path, "results runs/*/seed-*")
+    update(path)
+    assert cells(path, "same")[4] == (
+        "2: [0](runs/same/seed-0/report.md) [3](runs/same/seed-3/report.md)"
+    )
+    assert "| [a b](runs/a%20b/seed-1/report.md) " in path.read_text("utf-8")
+    assert cells(path, "none")[4] == "1"
+
+
 def test_one_name_with_two_budgets_is_two_rows(put: Put, tmp_path: Path) -> None:
     first = put("same", 0)
     first.rename(tmp_path / "first")

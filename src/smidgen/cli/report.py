@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from smidgen._storage.progress import status
+from smidgen.errors import ConfigError
 
 
 def add(commands: Any) -> None:
@@ -23,6 +24,11 @@ def add(commands: Any) -> None:
         "runs", type=Path, nargs="+", metavar="RUN", help="folders of runs, or that hold runs"
     )
     report.add_argument("--out", type=Path, metavar="DIR", help="another folder to write into")
+    report.add_argument(
+        "--markdown",
+        action="store_true",
+        help="of one run: write only report.md, with the smaller plots, to commit",
+    )
     report.add_argument("--open", action="store_true", help="show the page in the browser")
 
     live = commands.add_parser(
@@ -75,9 +81,11 @@ def _report(given: argparse.Namespace) -> int:
     # a folder without a run in it is left to `read_run`, which says what it lacks
     found = [run for folder in given.runs for run in [*find_run_folders(folder)] or [folder]]
     runs = [read_run(folder) for folder in dict.fromkeys(found)]
+    if given.markdown and len(runs) > 1:
+        raise ConfigError(f"--markdown is for one run; these are {len(runs)}.")
     with status("drawing the report"):
         if len(runs) == 1:
-            page = write_report(runs[0], given.out)
+            page = write_report(runs[0], given.out, given.markdown)
         else:
             page = write_comparison(runs, given.out or Path("comparison"))
     for run in runs:

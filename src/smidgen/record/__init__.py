@@ -11,6 +11,7 @@ from smidgen.record.files import DIAGNOSTICS as DIAGNOSTICS
 from smidgen.record.files import EXPERIMENT as EXPERIMENT
 from smidgen.record.files import EXPORT as EXPORT
 from smidgen.record.files import FAILURE as FAILURE
+from smidgen.record.files import MARKDOWN_PAGE as MARKDOWN_PAGE
 from smidgen.record.files import METRICS as METRICS
 from smidgen.record.files import PAGE as PAGE
 from smidgen.record.files import PROGRESS as PROGRESS

@@ -59,7 +59,7 @@ def _gap(height: int, width: int) -> int:
 def as_png(pixels: Pixels, scale: int = 1) -> bytes:
     """An image (height, width, 4) as a PNG, each pixel `scale` pixels wide and high.
 
-    A large image gets a palette of 256 colors, to keep the file small.
+    Images in rows, and large ones, get a palette of 256 colors, to keep the file small.
     """
     from PIL import Image
 
@@ -69,6 +69,8 @@ def as_png(pixels: Pixels, scale: int = 1) -> bytes:
         image = image.convert("L" if grays else "RGB")
         if not grays and image.width * image.height > _MOST_EXACT:
             image = image.quantize(256)
+    else:
+        image = image.quantize(256, Image.Quantize.FASTOCTREE)  # the one that keeps alpha
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     return buffer.getvalue()

@@ -11,6 +11,7 @@ from smidgen.report.page import Images, Section, Table
 from smidgen.report.run_folder import RunFolder
 
 _MOST_MAPS = 32  # filters and feature maps that are shown
+_BARS = "Bars: each layer's share of all parameters, and of all multiply-adds."
 _NEGATIVE, _POSITIVE = (213, 94, 0), (0, 114, 178)  # orange, blue
 
 
@@ -34,9 +35,7 @@ def network(run: RunFolder) -> Section | None:
 
 
 def _network_text(profile: Profile) -> str:
-    sentences = [
-        "Bars behind numbers show a layer's share of the parameters and of the multiply-adds."
-    ]
+    sentences = []
     if any(layer.rf_probed for layer in profile.layers):
         sentences.append(
             "A receptive field with * was measured by a probe, which cannot see beyond the image."
@@ -53,7 +52,7 @@ def network_tables(profile: Profile) -> list[Table]:
         for column, found in costs.items()
     }
     return [
-        Table(*layer_rows(profile), title="Layers", bars=shares),
+        Table(*layer_rows(profile), title="Layers", bars=shares, bars_show=_BARS),
         Table(("", ""), total_rows(profile), title="Totals"),
         Table(*receptive_field_rows(profile), title="Receptive field", text_columns=[1]),
     ]

@@ -12,7 +12,7 @@ import jinja2
 from smidgen._storage.files import make_folder, write_atomic
 from smidgen.errors import ConfigError
 from smidgen.formatting import markdown_table
-from smidgen.record import PAGE
+from smidgen.record import MARKDOWN_PAGE, PAGE
 from smidgen.report.image_grid import Pixels, arrange, data_uri
 from smidgen.report.image_grid import as_png as image_as_png
 from smidgen.report.style import as_png, as_svg, as_svg_file, is_wide
@@ -131,7 +131,9 @@ class Table:
     text_columns: Sequence[int] = ()
     """Columns that are aligned left, besides the first."""
     bars: Mapping[int, Sequence[float]] = field(default_factory=dict)
-    """By column, the length of a bar behind each cell, from 0 to 1."""
+    """By column, the length of a bar behind each cell, from 0 to 1; only in HTML."""
+    bars_show: str = ""
+    """What the bars mean, as a sentence below the title."""
     marked: Sequence[int] = ()
     """Rows that stand out."""
 
@@ -194,12 +196,25 @@ def write_page(
     Raises:
         SmidgenError: a file cannot be written.
     """
+    write_markdown(template, context, drawings, out)
+    page = out / PAGE
+    write_atomic(page, render(f"{template}.html", context))
+    return page
+
+
+def write_markdown(
+    template: str, context: dict[str, Any], drawings: Sequence[Drawing], out: Path
+) -> Path:
+    """Write report.md and figures/*.png into the folder `out`; the path of the first.
+
+    Raises:
+        SmidgenError: a file cannot be written.
+    """
     figures = make_folder(out / "figures")
     for drawing in drawings:
         write_atomic(figures / f"{drawing.name}.png", drawing.png)
-    page = out / PAGE
-    for path, suffix in ((out / "report.md", "md"), (page, "html")):
-        write_atomic(path, render(f"{template}.{suffix}", context))
+    page = out / MARKDOWN_PAGE
+    write_atomic(page, render(f"{template}.md", context))
     return page
 
 

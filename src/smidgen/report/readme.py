@@ -4,24 +4,26 @@
     everything here is replaced
     <!-- smidgen end -->
 
-`results PATTERN...` is a table with a row for each experiment, its seeds together; `layers RUN` the
-layer table of one run, `verdict RUN` its result and verdict. Patterns are globs of run folders, or
-of their run.json files, relative to the README. One that matches nothing is an error, unless
-`if-any` comes first: `results if-any runs/*/seed-*` says that there are no runs yet. Marks in code
-blocks, fenced or indented, are ignored.
+`results PATTERN...` is a table with a row for each experiment, its seeds together, and links to the
+report.md of runs that have one; `layers RUN` the layer table of one run, `verdict RUN` its result
+and verdict. Patterns are globs of run folders, or of their run.json files, relative to the README.
+One that matches nothing is an error, unless `if-any` comes first: `results if-any runs/*/seed-*`
+says that there are no runs yet. Marks in code blocks, fenced or indented, are ignored.
 """
 
+import os
 import re
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
+from urllib.parse import quote
 
 from smidgen._storage.files import read_text, write_atomic
 from smidgen.errors import ConfigError, RecordError
 from smidgen.formatting import capitalized, markdown_table, percent, seconds
-from smidgen.record import RECORD, RunRecord, Times, read_record, read_times
+from smidgen.record import MARKDOWN_PAGE, RECORD, RunRecord, Times, read_record, read_times
 from smidgen.record.profile import layer_table, totals
 from smidgen.report.grouping import distinct_names, group_key, mean_accuracy
 from smidgen.report.observations import result_sentence
@@ -38,6 +40,12 @@ class _Run:
     folder: Path
     record: RunRecord
     times: Times | None
+    page: str | None
+    """The link from the README to its report.md; None if it has none."""
+
+    def linked(self, text: str) -> str:
+        """The text as a link to the page, if there is one."""
+        return f"[{text}]({self.page})" if self.page else text
 
 
 def update(path: Path) -> bool:
@@ -149,8 +157,16 @@ def _find_runs(path: Path, patterns: Sequence[str], if_any: bool) -> list[_Run]:
                 f"{_IF_ANY} before it if there may be no runs."
             )
         folders |= dict.fromkeys(m.parent if m.name == RECORD else m for m in matches)
-    runs = [_Run(folder, read_record(folder), read_times(folder)) for folder in folders]
+    runs = [
+        _Run(folder, read_record(folder), read_times(folder), _page_link(path, folder))
+        for folder in folders
+    ]
     return sorted(runs, key=lambda run: (run.record.experiment.name, run.record.seed))
+
+
+def _page_link(path: Path, folder: Path) -> str | None:
+    page = folder / MARKDOWN_PAGE
+    return quote(Path(os.path.relpath(page, path.parent)).as_posix()) if page.exists() else None
 
 
 def _results(runs: Sequence[_Run]) -> str:
@@ -177,11 +193,17 @@ def _result_cells(name: str, runs: Sequence[_Run], several: bool) -> tuple[str, 
     records = [run.record for run in runs]
     times = [run.times.train_seconds for run in runs if run.times and run.record.epochs]
     accuracies = [record.test.score.accuracy for record in records]
-    spread = (str(len(runs)), percent(min(accuracies)), percent(max(accuracies)))
+    has_pages = any(run.page for run in runs)
+    seeds = " ".join(run.linked(str(run.record.seed)) for run in runs)
+    spread = (
+        f"{len(runs)}: {seeds}" if has_pages and len(runs) > 1 else str(len(runs)),
+        percent(min(accuracies)),
+        percent(max(accuracies)),
+    )
     passed = sum(record.verdict.passed for record in records)
     verdict = records[0].verdict.status
     return (
-        name,
+        runs[0].linked(name) if len(runs) == 1 else name,
         f"{records[0].profile.num_params:,}",
         "-" if records[0].num_epochs is None else str(records[0].num_epochs),
         mean_accuracy(accuracies),

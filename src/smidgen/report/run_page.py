@@ -2,8 +2,9 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -16,15 +17,30 @@ from smidgen.report.image_grid import arrange, colored
 from smidgen.report.mistakes import mistakes
 from smidgen.report.network import network
 from smidgen.report.observations import data_sentence, observations, provenance, result_sentence
-from smidgen.report.page import Drawing, Images, Plot, Section, Table, Tile, write_page
+from smidgen.report.page import (
+    Drawing,
+    Images,
+    Plot,
+    Section,
+    Table,
+    Tile,
+    write_markdown,
+    write_page,
+)
 from smidgen.report.recipe import recipe_table
 from smidgen.report.run_folder import RunFolder, read_run
 
+D = TypeVar("D", bound=Drawing)
+_SMALL = ("accuracy", "loss", "calibration", "network", "filters", "worst-predictions")
 
-def write_report(run: "RunFolder | str | os.PathLike[str]", out: Path | None = None) -> Path:
+
+def write_report(
+    run: "RunFolder | str | os.PathLike[str]", out: Path | None = None, markdown: bool = False
+) -> Path:
     """Write report.html, report.md and figures/ about a run; the path of the HTML page.
 
     `run` is a run's folder or what was read from it; the page goes there unless `out` is given.
+    With `markdown`, there is only report.md, with the smaller plots: a page for a repository.
 
     Raises:
         RecordError: the folder has no run, or a file of it is damaged.
@@ -33,6 +49,9 @@ def write_report(run: "RunFolder | str | os.PathLike[str]", out: Path | None = N
     if not isinstance(run, RunFolder):
         run = read_run(Path(run))
     sections = sections_of(run)
+    if markdown:
+        sections = [replace(s, plots=_small(s.plots), images=_small(s.images)) for s in sections]
+        sections = [s for s in sections if s.drawings or s.tables or s.mistakes]
     record = run.record
     context: dict[str, Any] = {
         "run": run,
@@ -55,7 +74,12 @@ def write_report(run: "RunFolder | str | os.PathLike[str]", out: Path | None = N
             "provenance": provenance(record, run.times),
         }
     drawings = [drawing for section in sections for drawing in section.drawings]
-    return write_page("run", context, drawings, out or run.folder)
+    write = write_markdown if markdown else write_page
+    return write("run", context, drawings, out or run.folder)
+
+
+def _small(drawings: Sequence[D]) -> list[D]:
+    return [drawing for drawing in drawings if drawing.name in _SMALL]
 
 
 def find_drawing(run: RunFolder, name: str) -> Drawing:

@@ -186,7 +186,7 @@ def as_png(figure: "Figure") -> bytes:
         patch.set_visible(True)
     width, height = (int(inches * _DPI) for inches in figure.get_size_inches())
     image = Image.frombytes("RGBA", (width, height), pixels.getvalue()).convert("RGB")
-    image.quantize(_PNG_COLORS, Image.Quantize.FASTOCTREE).save(png, "PNG")
+    image.quantize(_PNG_COLORS).save(png, "PNG")
     return png.getvalue()
 
 
