@@ -24,6 +24,8 @@ from smidgen.report.readme import update
 
 WITH_MNIST = ["docs/evaluate.md", "docs/tutorial.md"]
 """Pages whose blocks are also run with all of MNIST."""
+LONG = ["docs/how-to.md"]
+"""Pages that are run with the slow tests."""
 
 MY_MODEL = """
 from torch import nn
@@ -154,7 +156,13 @@ def given_names() -> dict[str, Any]:
     return names | networks | {"images": torch.rand(128, 1, 28, 28)}
 
 
-@pytest.mark.parametrize("page", [page for page in pages() if is_run(page)])
+def runnable() -> list[Any]:
+    """The pages with blocks to run, the long ones marked as slow."""
+    found = [page for page in pages() if is_run(page)]
+    return [pytest.param(page, marks=pytest.mark.slow) if page in LONG else page for page in found]
+
+
+@pytest.mark.parametrize("page", runnable())
 def test_the_blocks_of_a_page_run(
     page: str, here: Path, easy_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
