@@ -4,7 +4,7 @@
 const PAD = 560; // pixels of the drawing's canvas
 const PEN = 0.075; // width of the pen on the pad, as a fraction of its side
 const PEN_OF_DRAWING = 0.13; // width for the network, as a fraction of the drawing's longer side: that of MNIST's strokes
-const RASTER = 220; // pixels: longer side of the drawing as it is centered and scaled
+const RASTER = 140; // pixels: longer side of the drawing as it is centered and scaled
 const MOST_BARS = 10;
 const MOST_PIXELS = 1200; // longer side of a picture as it is read
 
@@ -22,7 +22,7 @@ let pen = null; // of the keyboard: {x, y, down}
 let unit = null, pinned = false; // the unit whose receptive field is shown
 let video = null;
 let views = [], bars = [];
-let frames = []; // milliseconds that the last frames took
+let times = []; // milliseconds that the network took for the last images
 let scheduled = false;
 
 /* What the network gets: pixels from 0 to 255. */
@@ -42,7 +42,9 @@ function imageOfStrokes() {
   const context = raster.getContext("2d", { willReadFrequently: true });
   drawStrokes(context, ([x, y]) => [(x - left) * scale + margin, (y - top) * scale + margin], PEN_OF_DRAWING * side * scale, "#000");
   const { data } = context.getImageData(0, 0, size, size);
-  return centerInk(Float32Array.from({ length: size * size }, (_, i) => data[4 * i + 3] / 255), size, size, width, height);
+  const ink = new Float32Array(size * size);
+  for (let i = 0; i < ink.length; i++) ink[i] = data[4 * i + 3] / 255;
+  return centerInk(ink, size, size, width, height);
 }
 const raster = document.createElement("canvas");
 
@@ -64,11 +66,11 @@ function drawStrokes(context, place, thickness, color) {
 /* Everything on the page, once. */
 function refresh() {
   scheduled = false;
-  const started = performance.now();
   if (video) readPicture(video);
   const image = currentImage();
+  const started = performance.now();
   const outputs = network.run(image);
-  const computed = performance.now();
+  showSpeed(performance.now() - started);
   const answer = network.answer(outputs, image);
   const boxes = unit && network.receptiveField(unit.place, unit.row, unit.column);
   drawPad();
@@ -76,7 +78,6 @@ function refresh() {
   for (const view of views) view.draw(outputs[view.place], boxes?.get(view.place), unit?.place === view.place ? unit : null);
   showAnswer(answer);
   showReadout(outputs, boxes);
-  showSpeed(computed - started, performance.now() - started);
   if (video) schedule();
 }
 
@@ -149,10 +150,9 @@ function showReadout(outputs, boxes) {
   at("readout").textContent = `${views[unit.place].title}, ${spot}: ${value.toFixed(2)}. It sees ${box[2] - box[0] + 1} × ${box[3] - box[1] + 1} pixels of the image${pinned ? " (pinned)" : ""}.`;
 }
 
-function showSpeed(compute, whole) {
-  frames = [...frames.slice(-29), { compute, whole }];
-  const typical = median(frames.map((frame) => frame.compute));
-  at("speed").textContent = `${typical.toFixed(1)} ms per image, here`;
+function showSpeed(milliseconds) {
+  times = [...times.slice(-29), milliseconds];
+  at("speed").textContent = `${Math.max(0.1, median(times)).toFixed(1)} ms per image here`;
 }
 
 /* Drawing with mouse, finger or pen, or with the keyboard. */
@@ -165,8 +165,6 @@ function listenToPad() {
   };
   pad.addEventListener("pointerdown", (event) => {
     if (event.button || active !== null) return;
-    event.preventDefault();
-    pad.focus({ preventScroll: true });
     startDrawing();
     active = event.pointerId;
     strokes.push([place(event)]);

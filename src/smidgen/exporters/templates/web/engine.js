@@ -160,18 +160,37 @@ function pad({ padded, given: [channels, height, width], plane, padding, width: 
   return padded;
 }
 
+/* Four channels at a time, where there are as many: they share the reading of the input. */
 function convolve(layer, input) {
   const { taps, weight, bias, scale, shift, low, high, plane, width, output } = layer;
   const [channels, rows, columns] = layer.shape, [down, right] = layer.stride;
-  const count = taps.length, perGroup = channels / layer.groups;
-  for (let c = 0, at = 0; c < channels; c++) {
-    const group = Math.floor(c / perGroup) * layer.depth * plane, first = c * count;
-    for (let y = 0; y < rows; y++)
+  const count = taps.length, perGroup = channels / layer.groups, area = rows * columns;
+  const finish = (sum, c) => (sum < low ? low : sum > high ? high : sum) * scale[c] + shift[c];
+  for (let c = 0, step = 1; c < channels; c += step) {
+    const group = Math.floor(c / perGroup) * layer.depth * plane;
+    step = perGroup - (c % perGroup) >= 4 ? 4 : 1;
+    const w0 = c * count, w1 = w0 + count, w2 = w1 + count, w3 = w2 + count;
+    for (let y = 0, at = c * area; y < rows; y++)
       for (let x = 0; x < columns; x++, at++) {
         const corner = group + y * down * width + x * right;
-        let sum = bias[c];
-        for (let t = 0; t < count; t++) sum += weight[first + t] * input[corner + taps[t]];
-        output[at] = (sum < low ? low : sum > high ? high : sum) * scale[c] + shift[c];
+        if (step === 1) {
+          let sum = bias[c];
+          for (let t = 0; t < count; t++) sum += weight[w0 + t] * input[corner + taps[t]];
+          output[at] = finish(sum, c);
+          continue;
+        }
+        let s0 = bias[c], s1 = bias[c + 1], s2 = bias[c + 2], s3 = bias[c + 3];
+        for (let t = 0; t < count; t++) {
+          const value = input[corner + taps[t]];
+          s0 += weight[w0 + t] * value;
+          s1 += weight[w1 + t] * value;
+          s2 += weight[w2 + t] * value;
+          s3 += weight[w3 + t] * value;
+        }
+        output[at] = finish(s0, c);
+        output[at + area] = finish(s1, c + 1);
+        output[at + 2 * area] = finish(s2, c + 2);
+        output[at + 3 * area] = finish(s3, c + 3);
       }
   }
 }
