@@ -314,7 +314,8 @@ function choose(place) {
     button.setAttribute("aria-pressed", i === place);
     button.tabIndex = i === (place ?? 0) ? 0 : -1;
   });
-  at("caption").textContent = place === null ? "" : `number ${samples[place].number}, labeled ${classes[samples[place].label]}`;
+  const hasMistakes = at("samples").querySelector(".wrong");
+  at("caption").textContent = place === null ? (hasMistakes ? "dashed: predicted wrong" : "") : `number ${samples[place].number}, labeled ${classes[samples[place].label]}`;
   schedule();
 }
 
