@@ -167,9 +167,9 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         except OSError as error:
             raise RecordError(f"{path} cannot be read: {error.strerror}.") from None
         except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, KeyError) as error:
-            held = re.search(r"GLOBAL ([\w.]+)", str(error))
+            found = re.search(r"GLOBAL ([\w.]+)", str(error))
             reason = (
-                f"it holds {held[1]}" if held else "it is damaged, or torch.save did not write it"
+                f"it holds {found[1]}" if found else "it is damaged, or torch.save did not write it"
             )
             raise _not_weights(path, reason) from None
     for key in KEYS:

@@ -22,7 +22,7 @@ _OPTIONS = ("-std=gnu99", "-Os", "-ffreestanding", "-fno-asynchronous-unwind-tab
 _AVR_LARGE = "-Wl,--defsym=__DATA_REGION_LENGTH__=0xf000,--defsym=__TEXT_REGION_LENGTH__=0x800000"
 """Lets the model be linked, and so measured, if it is too large for the chip."""
 _TEST_CODE_BYTES = 2048
-"""At most, of an image beside the model's code and the pixels."""
+"""At most, of an image without the model's code and the pixels."""
 
 
 class _NotMeasuredError(Exception):
