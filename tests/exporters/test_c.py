@@ -17,10 +17,10 @@ from torch import nn
 from smidgen.errors import ModelError
 from smidgen.exporters.c import HEADER, SOURCE, c_code
 from smidgen.exporters.conversion import to_integers
-from smidgen.exporters.graph import graph_of
 from smidgen.exporters.integer import IntegerNetwork
 from smidgen.exporters.plan import plan
 from smidgen.exporters.quantization import GraphNetwork
+from smidgen.exporters.tracing import graph_of
 from smidgen.models.chain import build_chain
 
 WARNINGS = ["-std=c99", "-Wall", "-Wextra", "-Wconversion", "-Wpedantic", "-Werror"]

@@ -8,9 +8,9 @@ from exported_networks import MEAN, NETWORKS, SHAPE, STD, trained
 from torch import nn
 
 from smidgen.exporters.conversion import to_integers
-from smidgen.exporters.graph import graph_of
 from smidgen.exporters.integer import IntegerConvolution, IntegerNetwork
 from smidgen.exporters.quantization import GraphNetwork, fine_tune
+from smidgen.exporters.tracing import graph_of
 
 
 def calibrated(network: nn.Module, bits: int) -> tuple[GraphNetwork, torch.Tensor]:

@@ -8,8 +8,9 @@ from exported_networks import MEAN, STD, Functional, PooledPixels, trained
 from torch import Tensor, nn
 
 from smidgen.errors import ModelError
-from smidgen.exporters.graph import Convolution, Graph, graph_of
+from smidgen.exporters.graph import Convolution, Graph
 from smidgen.exporters.quantization import GraphNetwork
+from smidgen.exporters.tracing import graph_of
 from smidgen.models.chain import build_chain
 
 

@@ -8,8 +8,8 @@ from exported_networks import trained
 
 from smidgen.exporters.c import SOURCE, c_code
 from smidgen.exporters.conversion import to_integers
-from smidgen.exporters.graph import graph_of
 from smidgen.exporters.quantization import GraphNetwork, packed_bytes
+from smidgen.exporters.tracing import graph_of
 from smidgen.models.chain import build_chain
 
 

@@ -10,10 +10,10 @@ import torch
 from exported_networks import MEAN, NETWORKS, SHAPE, STD, trained
 
 from smidgen.exporters.conversion import to_integers
-from smidgen.exporters.graph import graph_of
 from smidgen.exporters.integer import IntegerNetwork
 from smidgen.exporters.qdq import qdq_model
 from smidgen.exporters.quantization import GraphNetwork
+from smidgen.exporters.tracing import graph_of
 from smidgen.models.chain import build_chain
 
 

@@ -16,10 +16,10 @@ from smidgen.data import load
 from smidgen.errors import ExportError
 from smidgen.exporters.c import HEADER, SOURCE, c_code
 from smidgen.exporters.conversion import to_integers
-from smidgen.exporters.graph import graph_of
 from smidgen.exporters.integer import IntegerNetwork
 from smidgen.exporters.quantization import GraphNetwork
 from smidgen.exporters.targets import TARGETS, measure
+from smidgen.exporters.tracing import graph_of
 from smidgen.models.chain import build_chain
 from smidgen.record import Measurement
 

@@ -22,9 +22,9 @@ from smidgen.data import Dataset
 from smidgen.data.handwriting import load_like
 from smidgen.data.images import load_image
 from smidgen.exporters import page_run, web
-from smidgen.exporters.graph import graph_of
 from smidgen.exporters.quantization import GraphNetwork
 from smidgen.exporters.rejection import fit_rejection, outputs
+from smidgen.exporters.tracing import graph_of
 from smidgen.record import Comparison
 from smidgen.runs.load import load_network
 

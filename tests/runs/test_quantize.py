@@ -11,8 +11,9 @@ import pytest
 import smidgen
 from smidgen.cli import main
 from smidgen.errors import ConfigError, ExportError
-from smidgen.exporters.graph import Graph, graph_of
+from smidgen.exporters.graph import Graph
 from smidgen.exporters.quantization import packed_bytes
+from smidgen.exporters.tracing import graph_of
 from smidgen.record import Quantization, read_export
 from smidgen.runs.load import load_network
 from smidgen.runs.quantize import Bits, Quantizer, require_bits

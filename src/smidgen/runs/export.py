@@ -13,9 +13,10 @@ from smidgen.config import Data
 from smidgen.data import Dataset, InMemory, dataset_in_memory, load
 from smidgen.errors import ConfigError, ExportError, did_you_mean
 from smidgen.exporters.c_export import export_c
-from smidgen.exporters.graph import Graph, graph_of
+from smidgen.exporters.graph import Graph
 from smidgen.exporters.job import REFERENCES, Exporter, ExportJob
 from smidgen.exporters.onnx import export_int8, export_onnx
+from smidgen.exporters.tracing import graph_of
 from smidgen.exporters.web import export_web
 from smidgen.formatting import counted, percent, plain_table
 from smidgen.models import ModelInMemory
