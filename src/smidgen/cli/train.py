@@ -1,6 +1,7 @@
 """The commands that train: train and quickstart."""
 
 import argparse
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -182,6 +183,8 @@ def _print_result(result: "RunResult", given: argparse.Namespace) -> int:
     print_result(str(result))
     if result.folder is not None:
         print(f"report: {result.folder / PAGE}")
+        if given.command is _quickstart:
+            print(f"to draw digits for the network: smidgen demo {shlex.quote(str(result.folder))}")
         if given.open:
             open_page(result.folder / PAGE)
     return 0 if result.verdict.passed else 1

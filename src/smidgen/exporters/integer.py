@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 Int8 = NDArray[np.int8]
 Int16 = NDArray[np.int16]
@@ -146,7 +147,8 @@ class IntegerNetwork:
 
     def scores(self, images: NDArray[np.uint8]) -> Int8:
         """Scores (images, classes) of raw pixels (images, channels, height, width)."""
-        with ThreadPoolExecutor(os.cpu_count()) as threads:
+        # BLAS would start threads for each small product, which wait for each other busily
+        with threadpool_limits(1, "blas"), ThreadPoolExecutor(os.cpu_count()) as threads:
             return np.concatenate([*threads.map(self._scores, _batches(images))])
 
     def _scores(self, images: NDArray[np.uint8]) -> Int8:

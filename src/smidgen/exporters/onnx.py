@@ -22,7 +22,7 @@ PIXELS, SCORES = "pixels", "scores"
 """Names of the input and of the output."""
 TOLERANCE = 1e-4
 """Of the scores of the network in floating point."""
-STEP_TOLERANCE = 3
+STEP_TOLERANCE = 5
 """Of the scores of the integer network, in steps of an int8."""
 
 
