@@ -13,9 +13,11 @@ from smidgen.errors import ConfigError, ExportError
 from smidgen.exporters.c import SOURCE, c_code
 from smidgen.exporters.integer import Int8
 from smidgen.exporters.job import ExportJob
+from smidgen.exporters.packages import packages
 from smidgen.formatting import counted
 from smidgen.record import Comparison
 
+C_FOLDER = "c"
 _COMPILERS = ("cc", "gcc", "clang")
 _FLAGS = ("-std=c99", "-O3", "-Wall", "-Wextra", "-Wconversion", "-Wpedantic", "-Werror")
 _NUM_NOISE = 1000
@@ -41,7 +43,7 @@ int main(void)
 
 
 def export_c(job: ExportJob, folder: Path) -> Comparison:
-    """Write the header and the source file into `folder`; all scores must be equal.
+    """Write the code and what builds it into `folder`, in a folder c; all scores must be equal.
 
     They are compared on the test images and on 1,000 images of noise.
 
@@ -56,12 +58,15 @@ def export_c(job: ExportJob, folder: Path) -> Comparison:
     texts = c_code(
         integers, title=record.experiment.name, origin=origin, classes=record.data.classes
     )
+    texts |= packages(texts, title=record.experiment.name, license=job.license)
     for name, text in texts.items():
-        (folder / name).write_text(text, encoding="utf-8")
+        path = folder / C_FOLDER / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
     shape = (_NUM_NOISE, *integers.input_shape)
     noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     classes = len(record.data.classes)
-    scores = _scores(folder / SOURCE, np.concatenate([job.pixels, noise]), classes)
+    scores = _scores(folder / C_FOLDER / SOURCE, np.concatenate([job.pixels, noise]), classes)
     number = len(job.pixels)
     wrong = int((scores[number:] != integers.scores(noise)).any(1).sum())
     if wrong:
