@@ -258,7 +258,8 @@ def test_without_limits_everything_passes() -> None:
 
 @pytest.mark.parametrize("limit", ["max_macs", "max_weight_bytes", "max_activation_bytes"])
 def test_limits_beyond_parameters_need_a_profile(limit: str) -> None:
-    budget = smidgen.Budget(**{limit: 10})
+    limits: dict[str, Any] = {limit: 10}
+    budget = smidgen.Budget(**limits)
     with pytest.raises(ConfigError, match=rf"budget.{limit} needs a profile: pass smidgen.profile"):
         budget.check(small())
 

@@ -29,6 +29,9 @@ ATTRIBUTES = {
 }
 
 
+LIMITS = [name for name in Budget.__dataclass_fields__ if name.startswith(("max_", "min_"))]
+
+
 @pytest.mark.parametrize(("limit", "attribute"), ATTRIBUTES.items())
 @pytest.mark.parametrize(("over", "passed"), [(-1, True), (0, True), (1, False)])
 def test_a_value_equal_to_its_limit_passes(
@@ -36,7 +39,8 @@ def test_a_value_equal_to_its_limit_passes(
 ) -> None:
     changes: dict[str, Any] = {attribute: 12_345 + over}
     profile = replace(PROFILE, **changes)
-    verdict = Budget(**{limit: 12_345}).check(profile)
+    limits: dict[str, Any] = {limit: 12_345}
+    verdict = Budget(**limits).check(profile)
     line = LimitVerdict(limit=limit, bound=12_345, value=12_345 + over, passed=passed)
     assert verdict.limits == (line,)
     assert verdict.passed is passed
@@ -78,9 +82,10 @@ def test_one_limit_that_is_missed_is_a_budget_that_is_missed() -> None:
 
 
 def test_every_limit_of_a_budget_is_judged() -> None:
-    limits = dict.fromkeys(Budget.__dataclass_fields__, 1)
-    verdict = Budget(**limits).check(PROFILE, epochs=1, accuracy=1.0)
-    assert {line.limit for line in verdict.limits} == set(limits)
+    limits: dict[str, Any] = dict.fromkeys(LIMITS, 1)
+    budget = Budget(target="rv32i", **limits)
+    verdict = budget.check(PROFILE, epochs=1, accuracy=1.0, flash_bytes=1, ram_bytes=1)
+    assert {line.limit for line in verdict.limits} == set(LIMITS)
 
 
 # ------------------------------------------------------------------------- a network for a profile
@@ -103,7 +108,8 @@ def test_a_network_serves_where_only_its_parameters_are_limited(limit: int, pass
 
 @pytest.mark.parametrize("limit", ["max_macs", "max_weight_bytes", "max_activation_bytes"])
 def test_unknown_values_are_not_judged(limit: str) -> None:
-    budget = Budget(max_params=100, **{limit: 10**9})
+    limits: dict[str, Any] = {limit: 10**9}
+    budget = Budget(max_params=100, **limits)
     with pytest.raises(
         ConfigError,
         match=rf"^budget\.{limit} needs a profile: pass smidgen\.profile\(network, input_shape\) "
@@ -134,11 +140,13 @@ def test_anything_but_a_profile_or_network_is_refused(network: object, kind: str
 
 @pytest.mark.parametrize("name", sorted(ATTRIBUTES | {"max_epochs": ""}))
 def test_a_limit_below_one_is_refused(name: str) -> None:
-    assert getattr(Budget(**{name: 1}), name) == 1
+    limits: dict[str, Any] = {name: 1}
+    assert getattr(Budget(**limits), name) == 1
+    limits[name] = 0
     with pytest.raises(
         ConfigError, match=rf"^budget\.{name} is 0; it must be 1 or more( \(bytes\))?\.$"
     ):
-        Budget(**{name: 0})
+        Budget(**limits)
 
 
 @pytest.mark.parametrize("accuracy", [-0.001, 1.001, 99.4, float("nan")])
@@ -154,7 +162,7 @@ def test_an_accuracy_outside_0_to_1_is_refused(accuracy: float) -> None:
 # ------------------------------------------------------------------------------- verdicts as text
 
 
-@pytest.mark.parametrize("limit", Budget.__dataclass_fields__)
+@pytest.mark.parametrize("limit", LIMITS)
 def test_every_limit_has_a_name_and_a_side(limit: str) -> None:
     name, allowed, measured, passed = LimitVerdict(limit=limit, bound=1, value=1, passed=True).cells
     assert name.isascii()
@@ -193,6 +201,33 @@ def test_a_notebook_shows_a_verdict_as_a_table() -> None:
 
 
 def test_a_verdict_has_only_limits_that_exist() -> None:
-    names = "max_params, max_epochs, min_accuracy, max_macs, max_weight_bytes, max_activation_bytes"
+    names = (
+        "max_params, max_epochs, min_accuracy, max_macs, max_weight_bytes, max_activation_bytes, "
+        "max_flash_bytes, max_ram_bytes"
+    )
     with pytest.raises(ValueError, match=rf"^it has the limit 'max_parms'; there are {names}\.$"):
         LimitVerdict(limit="max_parms", bound=1, value=1, passed=True)
+
+
+@pytest.mark.parametrize(("over", "passed"), [(-1, True), (0, True), (1, False)])
+@pytest.mark.parametrize("what", ["flash_bytes", "ram_bytes"])
+def test_flash_and_ram_of_a_target_are_judged(what: str, over: int, passed: bool) -> None:
+    values: dict[str, Any] = {what: 2000 + over}
+    limits: dict[str, Any] = {f"max_{what}": 2000}
+    verdict = Budget(target="cortex-m0", **limits).check(PROFILE, **values)
+    assert [(limit.value, limit.passed) for limit in verdict.limits] == [(2000 + over, passed)]
+    name, allowed, _, _ = verdict.rows[0]
+    assert name in ("flash bytes, estimated", "RAM bytes, estimated")
+    assert allowed == "at most 2,000"
+
+
+@pytest.mark.parametrize("limit", ["max_flash_bytes", "max_ram_bytes"])
+def test_a_limit_on_a_target_needs_its_name(limit: str) -> None:
+    limits: dict[str, Any] = {limit: 2000}
+    with pytest.raises(ConfigError, match=r"need budget\.target: cortex-m0, atmega328p or rv32i"):
+        Budget(**limits)
+
+
+def test_weights_have_bits_that_can_be_exported() -> None:
+    with pytest.raises(ConfigError, match=r"^budget\.weight_bits is 3; it must be 8, 4 or 2\.$"):
+        Budget(weight_bits=3)

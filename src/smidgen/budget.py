@@ -4,10 +4,10 @@ import dataclasses
 import html
 import textwrap
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from smidgen._storage.schema import described, option
-from smidgen.errors import ConfigError
+from smidgen.errors import ConfigError, require
 from smidgen.formatting import html_table, percent, plain_table
 
 _NAMES = {
@@ -17,6 +17,8 @@ _NAMES = {
     "max_macs": "multiply-adds",
     "max_weight_bytes": "weight bytes",
     "max_activation_bytes": "activation bytes",
+    "max_flash_bytes": "flash bytes, estimated",
+    "max_ram_bytes": "RAM bytes, estimated",
 }
 _PROFILED = {
     "max_params": "num_params",
@@ -126,20 +128,66 @@ class Budget:
         within="[1, inf)",
         unit="bytes",
     )
+    max_flash_bytes: int | None = option(
+        "Code, weights and tables of the exported C on the target, estimated within 5 %.",
+        default=None,
+        within="[1, inf)",
+        unit="bytes",
+    )
+    max_ram_bytes: int | None = option(
+        "Working memory and stack of the exported C on the target, without the image, estimated "
+        "within 5 %.",
+        default=None,
+        within="[1, inf)",
+        unit="bytes",
+    )
+    target: Literal["cortex-m0", "atmega328p", "rv32i"] | None = option(
+        "The microcontroller that max_flash_bytes and max_ram_bytes are about.", default=None
+    )
+    weight_bits: int = option(
+        "Of a weight in the exported C, for the estimates: 8, 4 or 2.", default=8
+    )
+
+    def __post_init__(self) -> None:
+        require(
+            self.target is not None or not self.limits_target,
+            "budget.max_flash_bytes and budget.max_ram_bytes need budget.target: cortex-m0, "
+            "atmega328p or rv32i.",
+        )
+        require(
+            self.weight_bits in (8, 4, 2),
+            f"budget.weight_bits is {self.weight_bits}; it must be 8, 4 or 2.",
+        )
+
+    @property
+    def limits_target(self) -> bool:
+        """Whether flash or RAM of the target is limited."""
+        return self.max_flash_bytes is not None or self.max_ram_bytes is not None
 
     def check(
-        self, network: Any, *, epochs: int | None = None, accuracy: float | None = None
+        self,
+        network: Any,
+        *,
+        epochs: int | None = None,
+        accuracy: float | None = None,
+        flash_bytes: int | None = None,
+        ram_bytes: int | None = None,
     ) -> Verdict:
         """Judge every limit that is set and whose value is known.
 
         `network` is a profile; a torch module will do if only its parameters are limited (shared
-        ones count once). `epochs` and `accuracy` (on the test set after the last epoch, a fraction)
-        are judged if given. A value equal to its limit passes.
+        ones count once). `epochs`, `accuracy` (on the test set after the last epoch, a fraction),
+        `flash_bytes` and `ram_bytes` are judged if given. A value equal to its limit passes.
 
         Raises:
             ConfigError: `network` is neither, or has lazy layers, or a limit needs a profile.
         """
-        values: dict[str, float | None] = {"max_epochs": epochs, "min_accuracy": accuracy}
+        values: dict[str, float | None] = {
+            "max_epochs": epochs,
+            "min_accuracy": accuracy,
+            "max_flash_bytes": flash_bytes,
+            "max_ram_bytes": ram_bytes,
+        }
         values |= self._measure(network)
         limits = []
         for field in dataclasses.fields(self):

@@ -18,8 +18,9 @@ COMMANDS = [
 ]
 
 TRAIN_FLAGS = """
---analysis.text --backend --batch-size --budget.max_activation_bytes --budget.max_macs
---budget.max_weight_bytes --checkpoint-seconds --data --data-dir
+--analysis.text --backend --batch-size --budget.max_activation_bytes --budget.max_flash_bytes
+--budget.max_macs --budget.max_ram_bytes --budget.max_weight_bytes --budget.target
+--budget.weight_bits --checkpoint-seconds --data --data-dir
 --data.augment.no_aug_epochs --data.augment.rotate --data.augment.scale --data.augment.shear
 --data.augment.translate --data.grayscale --data.name --data.path --data.size --data.split.seed
 --data.split.test --data.transforms --data.validation --device --epochs

@@ -9,10 +9,13 @@ import pytest
 import smidgen
 from smidgen._storage.digests import sha256_of_file
 from smidgen.cli import main
+from smidgen.config import Budget
 from smidgen.errors import ConfigError, RecordError
 from smidgen.exporters.job import ExportJob
-from smidgen.record import Comparison, ExportedFile, format_export, read_export
-from smidgen.runs.export import EXPORTERS
+from smidgen.record import Comparison, ExportedFile, Measurement, format_export, read_export
+from smidgen.runs.export import EXPORTERS, _over_budget
+
+ANY_LOSS = ["--max-accuracy-loss", "1"]
 
 
 def write_scores(job: ExportJob, folder: Path, wrong: int = 0) -> Comparison:
@@ -180,7 +183,57 @@ def test_a_record_cannot_name_files_outside_its_folder(path: str) -> None:
 def test_the_c_code_gives_the_integer_networks_scores(run_copy: Path, tmp_path: Path) -> None:
     result = smidgen.export(run_copy, to=["c"], out=tmp_path, max_accuracy_loss=1)
     (artifact,) = result.artifacts
-    assert [file.path for file in artifact.files] == ["smidgen_model.c", "smidgen_model.h"]
+    paths = {file.path for file in artifact.files}
+    assert paths >= {"c/smidgen_model.c", "c/smidgen_model.h", "c/main.c", "c/CMakeLists.txt"}
     assert artifact.comparison.largest_difference == 0
     assert artifact.comparison.differing == ()
     assert "1,000 images of noise" in artifact.comparison.notes[0]
+
+
+def test_the_c_code_is_measured_on_targets(
+    run_copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = Measurement(
+        target="rv32i", unit="instructions", flash_bytes=4321, static_bytes=500, stack_bytes=120
+    )
+    monkeypatch.setattr("smidgen.runs.export.measure", lambda *_: found)
+    assert main(["export", str(run_copy), "--to", "c", "--target", "rv32i", *ANY_LOSS]) == 0
+    said = capsys.readouterr().out
+    assert "rv32i: 4,321 bytes of flash, 620 bytes of RAM without the image (120 are stack)" in said
+    record = read_export(run_copy)
+    assert record is not None
+    assert record.artifacts[0].measurements == (found,)
+
+
+def test_what_was_not_measured_is_said(
+    run_copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = Measurement(target="rv32i", unit="instructions", note="tool is not installed")
+    monkeypatch.setattr("smidgen.runs.export.measure", lambda *_: found)
+    main(["export", str(run_copy), "--to", "c", "--target", "rv32i", *ANY_LOSS])
+    assert "  rv32i: not measured: tool is not installed\n" in capsys.readouterr().out
+
+
+def test_code_over_the_budget_is_a_failure() -> None:
+    found = Measurement(
+        target="rv32i", unit="instructions", flash_bytes=4321, static_bytes=500, stack_bytes=120
+    )
+    lines = list(
+        _over_budget([found], Budget(target="rv32i", max_flash_bytes=4321, max_ram_bytes=619))
+    )
+    assert lines == ["budget: 620 bytes of RAM on rv32i; at most 619 are allowed"]
+    assert not list(_over_budget([found], Budget(target="cortex-m0", max_flash_bytes=1)))
+
+
+@pytest.mark.parametrize(
+    ("to", "target", "message"),
+    [
+        ("c", "arduino", "'arduino' is not a target; there are atmega328p, cortex-m0, rv32i"),
+        ("onnx", "rv32i", "targets are for the C code; add c to what is exported"),
+    ],
+)
+def test_targets_that_cannot_be_measured_are_refused(
+    to: str, target: str, message: str, run_copy: Path
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        smidgen.export(run_copy, [to], targets=[target])

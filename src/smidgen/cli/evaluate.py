@@ -148,6 +148,7 @@ def _summary(given: argparse.Namespace) -> int:
         from smidgen._storage.serialization import to_plain
         from smidgen.cli.console import print_result, terminal_width
         from smidgen.data import DatasetInfo, open_dataset
+        from smidgen.runs.judge import judge
         from smidgen.runs.network import prepare_network
 
     if given.classes is not None and given.classes < 2:
@@ -158,12 +159,12 @@ def _summary(given: argparse.Namespace) -> int:
     else:
         known = open_dataset(experiment.data).info
         info = DatasetInfo(given.input or known.image_shape, given.classes or known.num_classes)
-    _, profile = prepare_network(experiment, info)
+    network, profile = prepare_network(experiment, info)
     if given.save is not None:
         from smidgen.report import network_plot
 
         network_plot(profile, title=experiment.name).save(given.save)
-    verdict = experiment.budget.check(profile, epochs=experiment.train.epochs)
+    verdict = judge(experiment.budget, network, profile, epochs=experiment.train.epochs)
     if given.json:
         print(json.dumps({"profile": to_plain(profile), "verdict": to_plain(verdict)}, indent=1))
     else:

@@ -26,6 +26,7 @@ def add(commands: Any) -> None:
         type=lambda text: text.split(","),
         metavar="NAME[,NAME...]",
         help="onnx: ONNX in floating point; int8: ONNX in integers (QDQ); "
+        "c: C99 for microcontrollers, in the same integers; "
         "html: a page that runs the network in any browser",
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: the run's folder")
@@ -49,6 +50,14 @@ def add(commands: Any) -> None:
         default=0.0005,
         metavar="FRACTION",
         help="that the network in integers may lose (default: 0.0005, which is 0.05 points)",
+    )
+    parser.add_argument(
+        "--target",
+        default=(),
+        type=lambda text: text.split(","),
+        metavar="NAME[,NAME...]",
+        help="with --to c: measure flash, RAM and cycles on these microcontrollers, in simulators: "
+        "atmega328p, cortex-m0, rv32i",
     )
     parser.add_argument(
         "--license", default="", metavar="TEXT", help="for the metadata of the exported files"
@@ -76,6 +85,7 @@ def _export(given: argparse.Namespace) -> int:
         bits=given.bits,
         max_weight_bytes=given.max_weight_bytes,
         max_accuracy_loss=given.max_accuracy_loss,
+        targets=given.target,
         license=given.license,
         data_dir=given.data_dir,
         skip_bad=given.skip_bad,

@@ -356,3 +356,24 @@ def _packed(weight: Int8, length: int, bits: int) -> list[int]:
 def _lines(values: Sequence[int], per_line: int = 20) -> Iterator[str]:
     for start in range(0, len(values), per_line):
         yield ", ".join(map(str, values[start : start + per_line])) + ","
+
+
+@dataclass(frozen=True, slots=True)
+class CodeSummary:
+    """What decides how much flash and RAM the code needs."""
+
+    data_bytes: int
+    """Weights and tables."""
+    memory_bytes: int
+    """The working memory."""
+    features: frozenset[str]
+    """What the code must be able to do."""
+
+
+def code_summary(network: IntegerNetwork) -> CodeSummary:
+    """A summary of the code of a network, without writing it; raises as c_code does."""
+    planned = plan(network)
+    context = _Tables(planned).context()
+    features = {*context["has"], *(f"{bits} bits" for bits in context["bits"])}
+    features |= {"pixel zeros"} if context["pixel_zeros"] else set()
+    return CodeSummary(context["data_bytes"], planned.memory_bytes, frozenset(features))

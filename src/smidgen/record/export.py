@@ -116,6 +116,8 @@ class Artifact:
     comparison: Comparison
     quantization: Quantization | None = None
     """None unless it is an integer network."""
+    measurements: tuple[Measurement, ...] = ()
+    """Of the C code, by microcontroller."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -32,6 +32,7 @@ from smidgen.record import (
     read_record,
     read_times,
 )
+from smidgen.runs.judge import judge
 from smidgen.runs.load import restore
 from smidgen.runs.options import RunOptions
 from smidgen.runs.prepare import data_record
@@ -111,8 +112,12 @@ def check(
     with compute_settings(device) as target:
         there = dataset.to(target)
         test = evaluate_split(network.to(target), there, there.test)
-    verdict = record.experiment.budget.check(
-        found, epochs=record.num_epochs, accuracy=test.score.accuracy
+    verdict = judge(
+        record.experiment.budget,
+        network,
+        found,
+        epochs=record.num_epochs,
+        accuracy=test.score.accuracy,
     )
     looks = 1 + sum(epoch.test is not None for epoch in record.epochs)
     pairs: Pairs = {

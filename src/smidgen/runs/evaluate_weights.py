@@ -36,6 +36,7 @@ from smidgen.record import (
 from smidgen.report import write_report
 from smidgen.runs.diagnostics import collect_diagnostics
 from smidgen.runs.experiment_files import save_experiment
+from smidgen.runs.judge import judge
 from smidgen.runs.load import TrainedNetwork, load_weights
 from smidgen.runs.network import prepare_network
 from smidgen.runs.options import RunOptions
@@ -130,8 +131,12 @@ def evaluate_experiment(
                 weights_sha256=save_tensors(dict(network.state_dict()), folder / WEIGHTS),
                 diagnostics_sha256=save_tensors(shown, folder / DIAGNOSTICS),
                 environment=describe_environment(device, "eager"),
-                verdict=experiment.budget.check(
-                    profile, epochs=epochs, accuracy=test.score.accuracy
+                verdict=judge(
+                    experiment.budget,
+                    network,
+                    profile,
+                    epochs=epochs,
+                    accuracy=test.score.accuracy,
                 ),
                 warnings=warnings,
                 trained_elsewhere=True,

@@ -9,13 +9,15 @@ from pathlib import Path
 
 from smidgen._storage.digests import sha256_of_file
 from smidgen._storage.files import make_folder, write_atomic
-from smidgen.config import Data
+from smidgen.config import Budget, Data
 from smidgen.data import Dataset, InMemory, dataset_in_memory, load
 from smidgen.errors import ConfigError, ExportError, did_you_mean
-from smidgen.exporters.c_export import export_c
+from smidgen.exporters.c import HEADER, SOURCE
+from smidgen.exporters.c_export import C_FOLDER, export_c
 from smidgen.exporters.graph import Graph
 from smidgen.exporters.job import REFERENCES, Exporter, ExportJob
 from smidgen.exporters.onnx import export_int8, export_onnx
+from smidgen.exporters.targets import TARGETS, measure
 from smidgen.exporters.tracing import graph_of
 from smidgen.exporters.web import export_web
 from smidgen.formatting import counted, percent, plain_table
@@ -26,6 +28,7 @@ from smidgen.record import (
     Comparison,
     ExportedFile,
     ExportRecord,
+    Measurement,
     Quantization,
     format_export,
     read_export,
@@ -54,7 +57,8 @@ class ExportResult:
     artifacts: tuple[Artifact, ...]
     """Of this export."""
     failures: tuple[str, ...]
-    """One line for each artifact whose scores differ too much; it has no files."""
+    """One line for each artifact whose scores differ too much, which has no files, and for each
+    limit on flash or RAM that was missed."""
     quantization: Quantization | None
     """Of the integer network, if any artifact needed it."""
 
@@ -78,6 +82,7 @@ def export(
     bits: int | Bits = 8,
     max_weight_bytes: int | None = None,
     max_accuracy_loss: float = TOLERANCE,
+    targets: Sequence[str] = (),
     license: str = "",
     data_dir: str | os.PathLike[str] | None = None,
     skip_bad: bool = False,
@@ -101,6 +106,8 @@ def export(
             at most two epochs, as it is whenever rounding costs too much accuracy.
         max_weight_bytes: of an integer network's weights and biases.
         max_accuracy_loss: what an integer network may lose, as a fraction.
+        targets: microcontrollers on which the C code is measured in simulators: atmega328p,
+            cortex-m0, rv32i. The budget's target is always among them.
         license: of the files, for their metadata.
         data_dir: where the data set's files are.
         skip_bad: leave out images that cannot be read.
@@ -119,7 +126,18 @@ def export(
                 f"{name!r} cannot be exported to; there are {', '.join(EXPORTERS)}."
                 + did_you_mean(name, EXPORTERS)
             )
+    for name in targets:
+        if name not in TARGETS:
+            raise ConfigError(
+                f"{name!r} is not a target; there are {', '.join(TARGETS)}."
+                + did_you_mean(name, TARGETS)
+            )
+    if targets and "c" not in to:
+        raise ConfigError("targets are for the C code; add c to what is exported.")
     record = read_record(folder)
+    budget = record.experiment.budget
+    if budget.limits_target and budget.target is not None:
+        targets = (*targets, budget.target)
     target = make_folder(folder if out is None else Path(out))
     before = read_export(target)
     if before is not None and before.weights_sha256 != record.weights_sha256:
@@ -143,13 +161,16 @@ def export(
         license=license,
     )
     known = {} if before is None else {artifact.name: artifact for artifact in before.artifacts}
-    made, failures = [], []
+    made: list[Artifact] = []
+    failures: list[str] = []
     with compute_settings("cpu"), preserved_generators():
         for name in dict.fromkeys(to):
             on_message(f"exporting to {name}")
-            result = _export_one(job, name, target, known, quantizer)
+            measured = tuple(dict.fromkeys(targets)) if name == "c" else ()
+            result = _export_one(job, name, target, known, quantizer, measured)
             if isinstance(result, Artifact):
                 made.append(result)
+                failures += _over_budget(result.measurements, budget)
             else:
                 failures.append(f"{name}: {result}")
     return ExportResult(
@@ -205,7 +226,12 @@ def _graph(network: TrainedNetwork) -> Graph:
 
 
 def _export_one(
-    job: ExportJob, name: str, target: Path, known: dict[str, Artifact], quantizer: Quantizer
+    job: ExportJob,
+    name: str,
+    target: Path,
+    known: dict[str, Artifact],
+    quantizer: Quantizer,
+    measured: Sequence[str],
 ) -> Artifact | ExportError:
     """Export in a temporary folder; if the comparison passes, move the files to `target`.
 
@@ -223,6 +249,7 @@ def _export_one(
                 files=tuple(_files(Path(temporary))),
                 comparison=comparison,
                 quantization=quantizer.result if of_integers else None,
+                measurements=_measurements(job, Path(temporary) / C_FOLDER, measured),
             )
         except ExportError as error:
             result = error
@@ -237,6 +264,31 @@ def _export_one(
     record = ExportRecord(weights_sha256=job.record.weights_sha256, artifacts=tuple(known.values()))
     write_atomic(target / EXPORT, format_export(record))
     return result
+
+
+def _measurements(job: ExportJob, folder: Path, targets: Sequence[str]) -> tuple[Measurement, ...]:
+    """What the C code in the folder needs, by a test image."""
+    if not targets:
+        return ()
+    files = {name: (folder / name).read_text("utf-8") for name in (HEADER, SOURCE)}
+    image, scores = job.pixels[:1], job.integer_scores[:1]
+    return tuple(measure(files, target, image, scores) for target in targets)
+
+
+def _over_budget(measurements: Sequence[Measurement], budget: Budget) -> Iterator[str]:
+    """A line for each limit that the C code misses on the budget's target."""
+    for found in measurements:
+        if found.target == budget.target:
+            ram_bytes = found.ram_bytes or found.static_bytes
+            for name, bound, value in (
+                ("flash", budget.max_flash_bytes, found.flash_bytes),
+                ("RAM", budget.max_ram_bytes, ram_bytes),
+            ):
+                if bound is not None and value is not None and value > bound:
+                    yield (
+                        f"budget: {value:,} bytes of {name} on {found.target}; "
+                        f"at most {bound:,} are allowed"
+                    )
 
 
 def _files(folder: Path) -> Iterator[ExportedFile]:
@@ -274,7 +326,26 @@ def _summary(artifact: Artifact, folder: Path) -> str:
             f"{REFERENCES[found.reference]}{f' ({listed})' if listed else ''}, scores by at most "
             f"{found.largest_difference:.2g}{unit}"
         )
-    return "\n".join([*lines, *(f"  {note}" for note in found.notes)])
+    lines += [f"  {note}" for note in found.notes]
+    return "\n".join([*lines, *(f"  {_measured_text(each)}" for each in artifact.measurements)])
+
+
+def _measured_text(found: Measurement) -> str:
+    """What the C code needs on a target, in a line."""
+    values = []
+    if found.flash_bytes is not None:
+        values.append(f"{found.flash_bytes:,} bytes of flash")
+    if found.ram_bytes is not None:
+        values.append(
+            f"{found.ram_bytes:,} bytes of RAM without the image ({found.stack_bytes:,} are stack)"
+        )
+    elif found.static_bytes is not None:
+        values.append(f"{found.static_bytes:,} bytes of variables")
+    if found.count is not None:
+        values.append(f"{found.count:,} {found.unit} for an image")
+    if found.note:
+        values.append(f"{'the rest ' if values else ''}not measured: {found.note}")
+    return f"{found.target}: {', '.join(values)}"
 
 
 def _quantization_text(made: Quantization) -> str:

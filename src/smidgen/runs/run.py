@@ -66,6 +66,7 @@ from smidgen.runs.experiment_files import (
     require_unchanged,
     save_experiment,
 )
+from smidgen.runs.judge import judge
 from smidgen.runs.load import TrainedNetwork, load_network
 from smidgen.runs.network import prepare_network
 from smidgen.runs.options import CHECKPOINT_SECONDS, RunOptions
@@ -148,7 +149,7 @@ def run(
     ):
         source = _open(experiment, options) if dataset is None else dataset
         network, profile = prepare_network(experiment, source.info, options.seed, model)
-        verdict = experiment.budget.check(profile, epochs=experiment.train.epochs)
+        verdict = judge(experiment.budget, network, profile, epochs=experiment.train.epochs)
         if not verdict.passed:
             return RunResult(verdict=verdict)
         dataset = _load(source, callback)
@@ -436,7 +437,13 @@ def _score_and_save(task: _Task, network: nn.Module, epochs: tuple[Epoch, ...]) 
         weights_sha256=save_tensors(dict(network.state_dict()), task.folder / WEIGHTS),
         diagnostics_sha256=save_tensors(shown, task.folder / DIAGNOSTICS),
         environment=checkpoint.environment,
-        verdict=experiment.budget.check(profile, epochs=len(epochs), accuracy=test.score.accuracy),
+        verdict=judge(
+            experiment.budget,
+            network,
+            profile,
+            epochs=len(epochs),
+            accuracy=test.score.accuracy,
+        ),
         warnings=(*checkpoint.warnings, *check_first_epoch(epochs[0], len(data.classes))),
         caveats=checkpoint.caveats,
     )
