@@ -21,7 +21,7 @@ from smidgen.config import Data
 from smidgen.data import Dataset
 from smidgen.data.handwriting import load_like
 from smidgen.data.images import load_image
-from smidgen.exporters import page_run, web
+from smidgen.exporters import onnx, page_run, web
 from smidgen.exporters.quantization import GraphNetwork
 from smidgen.exporters.rejection import fit_rejection, outputs
 from smidgen.exporters.tracing import graph_of
@@ -292,3 +292,28 @@ def test_pointing_at_a_unit_shows_what_it_sees(page: str, browser: str) -> None:
     text, row, column, box = json.loads(page_run.run_script(browser, page, DRAW + script))
     assert "It sees 7 × 7 pixels of the image" in text
     assert box == [row * 4, column * 4, row * 4 + 6, column * 4 + 6]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("browser")
+@pytest.mark.parametrize(
+    "name", ["quickstart", "flatten-18k", "gap-11k", "gap-6k", "linear-19k", "squeeze-7k"]
+)
+def test_pages_of_trained_networks_answer_as_onnxruntime_does(
+    name: str, mnist_folder: Path, tmp_path: Path
+) -> None:
+    run = Path(__file__).parents[2] / "records" / name / "seed-0"
+    result = smidgen.export(run, ["onnx", "html"], tmp_path, data_dir=mnist_folder)
+    assert result.passed
+    pixels = smidgen.load("mnist", data_dir=mnist_folder).test.images[:1000].numpy()
+    expected = torch.from_numpy(onnx.run(tmp_path / onnx.FLOAT_FILE, pixels))
+    text = (tmp_path / web.WEB_FILE).read_text(encoding="utf-8")
+    answers = page_run.run_page(text, pixels)
+    assert answers is not None
+    scores = torch.from_numpy(answers.scores)
+    assert bool((scores.argmax(1) == expected.argmax(1)).all())
+    # without what log-probabilities lack, which two of the networks return
+    difference = scores.log_softmax(1) - expected.double().log_softmax(1)
+    assert float(difference.abs().max()) < 1e-4
+    assert len(text.encode()) < 200_000
+    assert answers.rejected.mean() < 0.02

@@ -21,6 +21,7 @@ let samples = []; // {number, label, pixels}
 let pen = null; // of the keyboard: {x, y, down}
 let unit = null, pinned = false; // the unit whose receptive field is shown
 let video = null;
+let problem = null; // why an image or the camera does not show
 let views = [], bars = [];
 let times = []; // milliseconds that the network took for the last images
 let scheduled = false;
@@ -90,6 +91,7 @@ function drawPad() {
   const pad = at("pad"), empty = sample === null && !picture && !strokes.length;
   at("hint").hidden = !empty && !(draws && sample !== null);
   at("hint").className = empty ? "empty" : "";
+  at("hint").textContent = problem ?? drawPad.hint;
   if (sample !== null) return showPixels(pad, samples[sample].pixels, shape);
   if (pad.width !== PAD) Object.assign(pad, { width: PAD, height: PAD });
   const context = pad.getContext("2d");
@@ -123,9 +125,9 @@ function showAnswer({ probabilities, best, doubt }) {
   const share = `${(100 * probabilities[best]).toFixed(1)} %`, name = classes[best];
   const why = { blank: "an empty image", unlike: "unlike the images it learned from", unlikely: `${share} for ${name} is too little` };
   at("answer").className = doubt ? "unsure" : "";
-  const text = doubt ? "Not sure" : name, isName = text.length > 2;
+  const text = doubt ? "Not sure" : name;
   if (at("best").textContent !== text) at("best").textContent = text;
-  at("best").className = isName ? "name" : "";
+  at("best").className = text.length > 9 ? "long name" : text.length > 2 ? "name" : "";
   const reason = doubt ? why[doubt] : share;
   if (at("why").textContent !== reason) at("why").textContent = reason;
   const order = probabilities.map((_, i) => i);
@@ -197,7 +199,7 @@ function startDrawing() {
 
 function clear() {
   strokes = [];
-  pen = picture = null;
+  pen = picture = problem = null;
   stopCamera();
   choose(null);
 }
@@ -230,17 +232,10 @@ function readPicture(element) {
 
 async function open(file) {
   if (!file) return;
-  try {
-    const bitmap = await createImageBitmap(file);
-    clear();
-    readPicture(bitmap);
-  } catch {
-    at("hint").hidden = false;
-    at("hint").className = "empty";
-    at("hint").textContent = `${file.name || "This"} is not an image`;
-    return;
-  }
-  refresh();
+  const bitmap = await createImageBitmap(file).catch(() => null);
+  clear();
+  if (bitmap) readPicture(bitmap);
+  else problem = `${file.name || "This"} is not an image that can be shown`;
 }
 
 function listenToPictures() {
@@ -267,7 +262,8 @@ async function startCamera() {
     at("camera").textContent = "Hold the image";
     schedule();
   } catch (error) {
-    at("hint").textContent = `No camera: ${error.message}`;
+    clear();
+    problem = `No camera: ${error.message}`;
   }
 }
 
@@ -378,6 +374,7 @@ function buildBars() {
 
 function start() {
   document.body.classList.toggle("draws", draws);
+  drawPad.hint = at("hint").textContent;
   readColors();
   buildBars();
   buildViews();
