@@ -139,6 +139,18 @@ def test_a_page_that_nothing_could_run_says_so(
     assert (run_copy / web.WEB_FILE).exists()
 
 
+@pytest.mark.usefixtures("node")
+def test_node_runs_a_page_that_the_browser_cannot_open(
+    page: str, digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = digits.test.images[:2].numpy()
+    for program in ("false", "true"):  # one fails, one prints no page
+        monkeypatch.setattr(page_run, "BROWSERS", (program,))
+        answers = page_run.run_page(page, pixels)
+        assert answers is not None
+        assert answers.runtime in page_run.NODE
+
+
 def test_a_page_is_one_file_that_needs_no_network(page: str) -> None:
     assert "default-src 'none'" in page
     assert not re.search(r"https?://|@import|\bfetch\(|XMLHttpRequest|<link (?!rel=.icon)", page)
@@ -274,7 +286,7 @@ def test_drawing_changes_the_answer(page: str, browser: str) -> None:
       found.push(strokes.length, strokes[0].length);
       show(JSON.stringify(found));
     """
-    found = json.loads(page_run.run_script(browser, page, DRAW + script))
+    found = json.loads(page_run.run_script(browser, page, DRAW + script) or "")
     assert found == ["Not sure", True, 1, 23, 1, "Not sure", 1, 2]
 
 
@@ -289,7 +301,7 @@ def test_pointing_at_a_unit_shows_what_it_sees(page: str, browser: str) -> None:
       show(JSON.stringify([document.getElementById("readout").textContent, row, column,
         network.receptiveField(1, row, column).get(PIXELS)]));
     """
-    text, row, column, box = json.loads(page_run.run_script(browser, page, DRAW + script))
+    text, row, column, box = json.loads(page_run.run_script(browser, page, DRAW + script) or "")
     assert "It sees 7 × 7 pixels of the image" in text
     assert box == [row * 4, column * 4, row * 4 + 6, column * 4 + 6]
 

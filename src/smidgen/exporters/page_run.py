@@ -56,16 +56,18 @@ class PageAnswers:
 def run_page(page: str, pixels: NDArray[np.uint8]) -> PageAnswers | None:
     """The answers of the page with this text to raw images (images, channels, height, width).
 
-    None if there is neither a browser of Chromium's family nor Node.js.
+    None if there is neither a browser of Chromium's family that opens it nor Node.js.
 
     Raises:
         ExportError: the page's scripts do not run.
     """
     for run, names in ((_run_in_browser, BROWSERS), (_run_in_node, NODE)):
         program = next(filter(None, map(shutil.which, names)), None)
-        if program is None:
+        images = base64.b64encode(pixels.tobytes()).decode()
+        text = None if program is None else run(program, page, images)
+        if program is None or text is None:
             continue
-        found = json.loads(run(program, page, base64.b64encode(pixels.tobytes()).decode()))
+        found = json.loads(text)
         return PageAnswers(
             runtime=Path(program).stem,
             scores=np.array([answer["scores"] for answer in found["answers"]]),
@@ -75,7 +77,7 @@ def run_page(page: str, pixels: NDArray[np.uint8]) -> PageAnswers | None:
     return None
 
 
-def _run_in_browser(program: str, page: str, images: str) -> str:
+def _run_in_browser(program: str, page: str, images: str) -> str | None:
     """The page as it is, and a script after its own."""
     script = (
         f"""const images = "{images}"; {_ANSWER} show(JSON.stringify({{ answers, seconds }}));"""
@@ -83,11 +85,13 @@ def _run_in_browser(program: str, page: str, images: str) -> str:
     return run_script(program, page, script)
 
 
-def run_script(program: str, page: str, script: str) -> str:
+def run_script(program: str, page: str, script: str) -> str | None:
     """What `script` passes to its function `show` in the page, in a headless browser.
 
+    None if the browser does not start, or cannot open the file: one in a sandbox may not.
+
     Raises:
-        ExportError: it did not call the function.
+        ExportError: the script did not call the function.
     """
     added = f"""<pre id="shown"></pre><script>{{
         const show = (text) => {{ document.getElementById("shown").textContent = text; }};
@@ -99,7 +103,12 @@ def run_script(program: str, page: str, script: str) -> str:
         command += ["--no-first-run", f"--user-data-dir={folder}/profile", "--dump-dom"]
         if getattr(os, "geteuid", lambda: 1)() == 0:
             command.append("--no-sandbox")  # without which it refuses to run as root
-        dom = _output_of([*command, path.as_uri()])
+        try:
+            dom = _output_of([*command, path.as_uri()])
+        except ExportError:
+            return None
+    if 'id="shown"' not in dom:
+        return None
     found = re.search(r'<pre id="shown">(.+?)</pre>', dom, re.DOTALL)
     if found is None:
         raise ExportError(f"the page's scripts do not run in {program}")

@@ -65,7 +65,7 @@ def export_web(job: ExportJob, folder: Path) -> Comparison:
             differing=(),
             largest_difference=0.0,
             tolerance=TOLERANCE,
-            notes=("The page was not run: there is neither Chromium nor Node.js.",),
+            notes=("The page was not run: neither Chromium nor Node.js could open it.",),
         )
     scores = answers.scores
     if _are_log_probabilities(job.scores):  # the page computes the scores before them
