@@ -30,7 +30,7 @@ collect_ignore = (
 
 if TYPE_CHECKING:
     from smidgen.data import Dataset
-    from smidgen.runs.run import RunResult
+    from smidgen.runs.result import RunResult
 
 
 @pytest.fixture(scope="session")

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from smidgen.runs.options import RunOptions as RunOptions
     from smidgen.runs.predict import Prediction as Prediction
     from smidgen.runs.predict import predict as predict
-    from smidgen.runs.run import RunResult as RunResult
+    from smidgen.runs.result import RunResult as RunResult
     from smidgen.runs.train import resume as resume
     from smidgen.runs.train import train as train
 
@@ -74,7 +74,7 @@ _EXPORTS = {
     "smidgen.runs.load": ("TrainedNetwork", "load_network"),
     "smidgen.runs.options": ("RunOptions",),
     "smidgen.runs.predict": ("Prediction", "predict"),
-    "smidgen.runs.run": ("RunResult",),
+    "smidgen.runs.result": ("RunResult",),
     "smidgen.runs.train": ("resume", "train"),
 }
 _MODULES = {name: module for module, names in _EXPORTS.items() for name in names}

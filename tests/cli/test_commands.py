@@ -403,7 +403,9 @@ def test_quickstart_on_digits_meets_its_budget(tmp_path: Path, capsys: Capture) 
     out = capsys.readouterr().out
     assert out.startswith("data: NOT MNIST")
     assert "verdict: inside the budget" in out
-    found = read_record(tmp_path / "quickstart-digits" / "seed-0")
+    folder = tmp_path / "quickstart-digits" / "seed-0"
+    assert out.splitlines()[-1] == f"to draw digits for the network: smidgen demo {folder}"
+    found = read_record(folder)
     assert found.data.name == "digits"
     assert found.verdict.passed
     assert found.test.score.accuracy >= 0.95

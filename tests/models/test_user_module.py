@@ -19,7 +19,8 @@ from smidgen.runs.check import check
 from smidgen.runs.network import prepare_network
 from smidgen.runs.options import RunOptions
 from smidgen.runs.predict import predict
-from smidgen.runs.run import RunResult, run
+from smidgen.runs.result import RunResult
+from smidgen.runs.run import run
 
 IMAGE = (3, 12, 10)
 NET = """

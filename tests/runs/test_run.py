@@ -49,7 +49,8 @@ from smidgen.runs import run as module
 from smidgen.runs import train as entry
 from smidgen.runs.options import RunOptions
 from smidgen.runs.predict import predict
-from smidgen.runs.run import RunResult, find_interrupted, resume, run
+from smidgen.runs.result import RunResult
+from smidgen.runs.run import find_interrupted, resume, run
 from smidgen.training import backends, device
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import safetensors
 
 from smidgen._storage.digests import sha256_of
+from smidgen._storage.files import write_atomic
 from smidgen.errors import RecordError
 
 if TYPE_CHECKING:
@@ -101,3 +102,10 @@ def _unpack(load: Callable[[bytes], T], content: bytes) -> T:
         raise ValueError(error) from None
     except KeyError as error:  # the format has more types than torch and numpy
         raise ValueError(f"it holds values of the type {error}") from None
+
+
+def save_tensors(tensors: "dict[str, Tensor]", path: Path) -> str:
+    """Write tensors as safetensors; the SHA-256 of the file."""
+    content = pack_tensors(tensors)
+    write_atomic(path, content)
+    return sha256_of(content)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from smidgen.callbacks import Callback
     from smidgen.data import Dataset
     from smidgen.runs.options import RunOptions
-    from smidgen.runs.run import RunResult
+    from smidgen.runs.result import RunResult
 
 QUICKSTART_TIMEOUT = 4.0  # seconds for each of two mirrors: without a network, 8 in all
 

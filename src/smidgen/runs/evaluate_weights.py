@@ -15,7 +15,7 @@ from torch import Tensor
 
 from smidgen._storage.files import write_atomic
 from smidgen._storage.locks import new_run_folder
-from smidgen._storage.tensors import read_tensors
+from smidgen._storage.tensors import read_tensors, save_tensors
 from smidgen.budget import Budget
 from smidgen.config import Data, Experiment, Model, find_model
 from smidgen.data import Dataset, find_data, open_dataset
@@ -41,7 +41,7 @@ from smidgen.runs.load import TrainedNetwork, load_weights
 from smidgen.runs.network import prepare_network
 from smidgen.runs.options import RunOptions
 from smidgen.runs.prepare import data_record
-from smidgen.runs.run import RunResult, save_tensors
+from smidgen.runs.result import RunResult
 from smidgen.seeds import preserved_generators
 from smidgen.training.device import compute_settings, describe_environment
 from smidgen.training.sanity_checks import check_network

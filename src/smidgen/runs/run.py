@@ -1,22 +1,19 @@
 """One experiment, one seed: trained from its first step or from a checkpoint, then scored once."""
 
-import html
 import os
 import shlex
 import signal
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from torch import Tensor, nn
 
-from smidgen._storage.digests import sha256_of
 from smidgen._storage.files import remove_partial_files, write_atomic
 from smidgen._storage.locks import locked, new_run_folder
-from smidgen._storage.tensors import pack_tensors
-from smidgen.budget import Verdict
+from smidgen._storage.tensors import save_tensors
 from smidgen.callbacks import Callback, CallbackList, RunInfo, TrainState
 from smidgen.config import Experiment
 from smidgen.data import (
@@ -44,7 +41,6 @@ from smidgen.record import (
     SCHEMA,
     TIMES,
     WEIGHTS,
-    Environment,
     Epoch,
     RunRecord,
     Score,
@@ -52,9 +48,7 @@ from smidgen.record import (
     format_record,
     format_times,
     read_record,
-    read_times,
 )
-from smidgen.report import Drawing, find_drawing, read_run, result_sentence
 from smidgen.report.progress_log import ProgressLog
 from smidgen.runs.checkpointer import Checkpointer
 from smidgen.runs.diagnostics import collect_diagnostics
@@ -71,6 +65,7 @@ from smidgen.runs.load import TrainedNetwork, load_network
 from smidgen.runs.network import prepare_network
 from smidgen.runs.options import CHECKPOINT_SECONDS, RunOptions
 from smidgen.runs.prepare import PreparedRun, data_record, prepare_run
+from smidgen.runs.result import RunResult
 from smidgen.seeds import preserved_generators
 from smidgen.training import (
     Checkpoint,
@@ -82,47 +77,6 @@ from smidgen.training import (
 from smidgen.training.device import compute_settings, usable_cores
 from smidgen.training.sanity_checks import check_classes, check_first_epoch, check_network
 from smidgen.training.signals import noted_signals
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RunResult:
-    """The result of a run; only the verdict if the budget stopped it before training."""
-
-    verdict: Verdict
-    """The budget compared with the run."""
-    folder: Path | None = None
-    """The run's folder."""
-    record: RunRecord | None = None
-    """The run's record."""
-    network: TrainedNetwork | None = field(default=None, repr=False, compare=False)
-    """The trained network, in eval mode on the CPU."""
-
-    @property
-    def sentence(self) -> str:
-        """The result in a sentence."""
-        if self.record is None or self.folder is None:
-            return "stopped before training: the network or the epochs are over the budget"
-        return result_sentence(self.record, read_times(self.folder))
-
-    def plot(self, name: str) -> Drawing:
-        """A plot or images from the report, by name: accuracy, loss, network, samples and so on.
-
-        Notebooks show it; its `png` is the content of a file.
-
-        Raises:
-            ConfigError: the report has none of this name (the message lists them), or there is no
-                report, as the run was stopped before training.
-        """
-        if self.folder is None:
-            raise ConfigError("the run was stopped before training; there is nothing to plot.")
-        return find_drawing(read_run(self.folder), name)
-
-    def __str__(self) -> str:
-        return f"{self.sentence}\n{self.verdict}"
-
-    def _repr_html_(self) -> str:
-        """The result with the verdict as a table, for notebooks."""
-        return f"<p>{html.escape(self.sentence)}</p>{self.verdict._repr_html_()}"
 
 
 def run(
@@ -233,7 +187,7 @@ def resume(
             except ConfigError:  # the backend cannot be used any more, or on another device
                 options = replace(options, backend="auto")
                 prepared = prepare_run(network, profile, dataset, experiment, options, target)
-            caveats = inexact_reasons(checkpoint, prepared.environment)
+            caveats = checkpoint.inexact_reasons(prepared.environment)
             resumed = replace(
                 checkpoint,
                 environment=prepared.environment,
@@ -263,15 +217,6 @@ def find_interrupted(experiment: Experiment, options: RunOptions) -> Path | None
         if (checkpoint.experiment, checkpoint.seed) == (experiment.with_bare_files(), options.seed):
             return folder
     return None
-
-
-def inexact_reasons(checkpoint: Checkpoint, now: Environment) -> tuple[str, ...]:
-    """Why a run resumed from `checkpoint` may differ from an uninterrupted one: one sentence."""
-    changes = checkpoint.environment.changes_to(now)
-    if not changes:
-        return ()
-    place = f"epoch {checkpoint.epoch}, after batch {checkpoint.batch}"
-    return (f"Resumed in {place}, with {', '.join(changes)}: not exact.",)
 
 
 def _in_memory_caveats(experiment: Experiment) -> tuple[str, ...]:
@@ -447,13 +392,6 @@ def _score_and_save(task: _Task, network: nn.Module, epochs: tuple[Epoch, ...]) 
         warnings=(*checkpoint.warnings, *check_first_epoch(epochs[0], len(data.classes))),
         caveats=checkpoint.caveats,
     )
-
-
-def save_tensors(tensors: dict[str, Tensor], path: Path) -> str:
-    """Write tensors as safetensors; the SHA-256 of the file."""
-    content = pack_tensors(tensors)
-    write_atomic(path, content)
-    return sha256_of(content)
 
 
 def _command(checkpoint: Checkpoint) -> str:

@@ -15,8 +15,9 @@ from smidgen.models import REFERENCE, ModelInMemory
 from smidgen.record import PAGE
 from smidgen.report import read_run, write_report
 from smidgen.runs.options import CHECKPOINT_SECONDS, RunOptions
-from smidgen.runs.run import RunResult, run
+from smidgen.runs.result import RunResult
 from smidgen.runs.run import resume as resume_run
+from smidgen.runs.run import run
 
 
 def train(

@@ -61,6 +61,14 @@ class Checkpoint:
         if not sound:
             raise ValueError("its seed, threads or position are out of range")
 
+    def inexact_reasons(self, now: Environment) -> tuple[str, ...]:
+        """Why a run resumed from here, in the environment `now`, may not be exact: a sentence."""
+        changes = self.environment.changes_to(now)
+        if not changes:
+            return ()
+        place = f"epoch {self.epoch}, after batch {self.batch}"
+        return (f"Resumed in {place}, with {', '.join(changes)}: not exact.",)
+
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, tensors: dict[str, Tensor]) -> None:
     """Write the checkpoint into `folder`; the last one becomes the previous one.
