@@ -11,7 +11,7 @@ from smidgen._storage.digests import sha256_of_file
 from smidgen._storage.files import make_folder, write_atomic
 from smidgen.config import Budget, Data
 from smidgen.data import Dataset, InMemory, dataset_in_memory, load
-from smidgen.errors import ConfigError, ExportError, did_you_mean
+from smidgen.errors import ConfigError, ExportError, did_you_mean, require
 from smidgen.exporters.c import HEADER, SOURCE
 from smidgen.exporters.c_export import C_FOLDER, export_c
 from smidgen.exporters.graph import Graph
@@ -120,20 +120,7 @@ def export(
         SmidgenError: the run or its data are missing or damaged, or a package is.
     """
     folder = Path(run)
-    for name in to:
-        if name not in EXPORTERS:
-            raise ConfigError(
-                f"{name!r} cannot be exported to; there are {', '.join(EXPORTERS)}."
-                + did_you_mean(name, EXPORTERS)
-            )
-    for name in targets:
-        if name not in TARGETS:
-            raise ConfigError(
-                f"{name!r} is not a target; there are {', '.join(TARGETS)}."
-                + did_you_mean(name, TARGETS)
-            )
-    if targets and "c" not in to:
-        raise ConfigError("targets are for the C code; add c to what is exported.")
+    _require_known(to, targets, max_accuracy_loss)
     record = read_record(folder)
     budget = record.experiment.budget
     if budget.limits_target and budget.target is not None:
@@ -207,6 +194,27 @@ def demo(
     if not result.passed:
         raise ExportError(result.failures[0])
     return folder / result.artifacts[0].files[0].path
+
+
+def _require_known(to: Sequence[str], targets: Sequence[str], max_accuracy_loss: float) -> None:
+    for name in to:
+        if name not in EXPORTERS:
+            raise ConfigError(
+                f"{name!r} cannot be exported to; there are {', '.join(EXPORTERS)}."
+                + did_you_mean(name, EXPORTERS)
+            )
+    for name in targets:
+        if name not in TARGETS:
+            raise ConfigError(
+                f"{name!r} is not a target; there are {', '.join(TARGETS)}."
+                + did_you_mean(name, TARGETS)
+            )
+    if targets and "c" not in to:
+        raise ConfigError("targets are for the C code; add c to what is exported.")
+    require(
+        0 <= max_accuracy_loss <= 1,
+        f"max_accuracy_loss is {max_accuracy_loss}; it must be a fraction from 0 to 1.",
+    )
 
 
 def _dataset(
