@@ -145,7 +145,7 @@ class Budget:
         "The microcontroller that max_flash_bytes and max_ram_bytes are about.", default=None
     )
     weight_bits: int = option(
-        "Of a weight in the exported C, for the estimates: 8, 4 or 2.", default=8
+        "Of a weight in exported integer networks, for the estimates too: 8, 4 or 2.", default=8
     )
 
     def __post_init__(self) -> None:

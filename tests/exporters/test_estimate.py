@@ -1,8 +1,6 @@
 """Flash and RAM, estimated before training, are within 5 % of what is linked and measured."""
 
-import json
 from collections.abc import Callable
-from importlib import resources
 from shutil import which
 
 import numpy as np
@@ -12,7 +10,7 @@ from exported_networks import NETWORKS, SHAPE
 from torch import nn
 
 from smidgen.errors import ModelError
-from smidgen.exporters.c import c_code, code_summary
+from smidgen.exporters.c import c_code
 from smidgen.exporters.targets import TARGETS, estimate, measure
 from smidgen.exporters.targets.estimate import untrained_integers
 from smidgen.models.chain import build_chain
@@ -43,16 +41,6 @@ def test_an_estimate_is_within_five_percent(case: str, bits: int, target: str) -
     assert flash == pytest.approx(found.flash_bytes, rel=TOLERANCE)
     if found.ram_bytes is not None:  # else its simulator or the chip's RAM is missing
         assert ram == pytest.approx(found.ram_bytes, rel=TOLERANCE)
-
-
-@pytest.mark.parametrize("target", TARGETS)
-def test_every_feature_of_the_code_has_its_size(target: str) -> None:
-    text = resources.files("smidgen.exporters.targets").joinpath("code_sizes.json").read_text()
-    sizes = json.loads(text)[target]
-    for make, shape, _ in CASES.values():
-        features = code_summary(untrained_integers(make(), shape, 4)).features
-        assert {"", *features} <= sizes["code"].keys()
-        assert {"", *features} <= sizes["stack"].keys()
 
 
 def test_an_estimate_depends_on_the_layers_and_not_on_their_weights() -> None:

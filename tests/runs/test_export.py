@@ -237,3 +237,15 @@ def test_targets_that_cannot_be_measured_are_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         smidgen.export(run_copy, [to], targets=[target])
+
+
+def test_the_budget_says_how_many_bits_weights_have(
+    run_copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = smidgen.read_record(run_copy)
+    budget = replace(record.experiment.budget, weight_bits=4)
+    changed = replace(record, experiment=replace(record.experiment, budget=budget))
+    monkeypatch.setattr("smidgen.runs.export.read_record", lambda _: changed)
+    result = smidgen.export(run_copy, ["c"], max_accuracy_loss=1)
+    assert result.quantization is not None
+    assert set(result.quantization.bits) == {4}

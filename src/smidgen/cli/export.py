@@ -33,10 +33,10 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--bits",
         type=_bits,
-        default=(8,),
         metavar="BITS",
         help="of the weights in integers: 8, 4 or 2, or one for each convolution and linear layer, "
-        "as in 8,4,4,8; auto: as few as accuracy allows, with a table of accuracy against bytes",
+        "as in 8,4,4,8; auto: as few as accuracy allows, with a table of accuracy against bytes "
+        "(default: the budget's weight_bits)",
     )
     parser.add_argument(
         "--max-weight-bytes",

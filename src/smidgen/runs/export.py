@@ -79,7 +79,7 @@ def export(
     to: Sequence[str] = ("onnx",),
     out: str | os.PathLike[str] | None = None,
     *,
-    bits: int | Bits = 8,
+    bits: int | Bits | None = None,
     max_weight_bytes: int | None = None,
     max_accuracy_loss: float = TOLERANCE,
     targets: Sequence[str] = (),
@@ -101,9 +101,10 @@ def export(
         run: the run's folder.
         to: the artifacts: onnx, int8, c, html.
         out: the folder to write into; None: the run's.
-        bits: of the weights of an integer network: 8, 4 or 2, for all layers or for each one. auto:
-            as few as accuracy allows, or as fit into `max_weight_bytes`; it is then fine-tuned for
-            at most two epochs, as it is whenever rounding costs too much accuracy.
+        bits: of the weights of an integer network: 8, 4 or 2, for all layers or for each one; None:
+            the budget's weight_bits, which are 8 if it does not say. auto: as few as accuracy
+            allows, or as fit into `max_weight_bytes`; it is then fine-tuned for at most two epochs,
+            as it is whenever rounding costs too much accuracy.
         max_weight_bytes: of an integer network's weights and biases.
         max_accuracy_loss: what an integer network may lose, as a fraction.
         targets: microcontrollers on which the C code is measured in simulators: atmega328p,
@@ -123,6 +124,7 @@ def export(
     _require_known(to, targets, max_accuracy_loss)
     record = read_record(folder)
     budget = record.experiment.budget
+    bits = budget.weight_bits if bits is None else bits
     if budget.limits_target and budget.target is not None:
         targets = (*targets, budget.target)
     target = make_folder(folder if out is None else Path(out))

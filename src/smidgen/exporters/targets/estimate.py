@@ -36,8 +36,7 @@ def estimate_integers(network: IntegerNetwork, target: str) -> tuple[int, int]:
     summary = code_summary(network)
     sizes = _code_sizes()[target]
     code, stack = (
-        sum(bytes for name, bytes in sizes[kind].items() if name in {"", *summary.features})
-        for kind in ("code", "stack")
+        sum(sizes[kind][name] for name in ("", *summary.features)) for kind in ("code", "stack")
     )
     return summary.data_bytes + round(code), summary.memory_bytes + round(stack)
 
