@@ -63,7 +63,7 @@ class Quantizer:
         else:
             bits = require_bits(self.bits, trials.num_layers)
             self._require_size(packed_bytes(graph, bits), f"with {_listed(bits)} bits")
-            found = trials.add(bits, epochs=(1, _MAX_EPOCHS))
+            found = trials.add(bits, epochs=(1, _MAX_EPOCHS) if min(bits) == 8 else (_MAX_EPOCHS,))
         self.result = trials.result(found)
         if not trials.holds(found):
             loss = 100 * (self.result.float_accuracy - self.result.accuracy)
@@ -85,7 +85,7 @@ class Quantizer:
             bits = next(b for b in path if packed_bytes(trials.graph, b) <= self.max_weight_bytes)
             for other in path:
                 trials.add(other)
-            return trials.add(bits, epochs=(1, _MAX_EPOCHS))
+            return trials.add(bits, epochs=(_MAX_EPOCHS,))
         for bits in path:
             trials.add(bits)
         good, bad = 0, len(path)  # accuracy falls along the path
