@@ -110,12 +110,7 @@ def test_the_receptive_field_of_the_scores_equals_the_probe(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ZOO)
-def test_train_check_predict_report(
-    name: str, digits: "Dataset", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(
-        "smidgen.report.run_page.sections_of", lambda _: []
-    )  # plots are drawn in a test below
+def test_train_check_predict_report(name: str, digits: "Dataset", tmp_path: Path) -> None:
     outcome = run(experiment(name), RunOptions(out=tmp_path, threads=1, seed=1), dataset=digits)
     assert outcome.folder is not None
     assert outcome.record is not None

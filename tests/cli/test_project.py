@@ -49,7 +49,9 @@ def test_a_run_of_it_passes_the_gate_too(
     assert main(["readme", "--check", "README.md"]) == 1
     assert main(["readme", "--update", "README.md"]) == 0
     assert main(["readme", "--check", "README.md"]) == 0
-    assert "| tiny " in (tmp_path / "README.md").read_text("utf-8")
+    assert "| [tiny](records/tiny/seed-0/report.md) |" in (tmp_path / "README.md").read_text(
+        "utf-8"
+    )
     assert "out of date" in capsys.readouterr().out
 
 

@@ -62,7 +62,7 @@ evaluations = st.builds(
 )
 limits = st.builds(
     LimitVerdict,
-    limit=st.sampled_from(list(Budget.__dataclass_fields__)),
+    limit=st.sampled_from([name for name in Budget.__dataclass_fields__ if name.startswith("m")]),
     bound=finite,
     value=finite,
 )
