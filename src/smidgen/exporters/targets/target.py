@@ -45,7 +45,11 @@ TARGETS = {
     "atmega328p": Target(
         title="ATmega328P under simavr",
         tools="avr-",
-        flags=("-mmcu=atmega328p",),
+        flags=(
+            "-mmcu=atmega328p",
+            # together they save about 500 bytes of flash
+            *("-mcall-prologues", "-fno-split-wide-types", "-fno-tree-loop-optimize"),
+        ),
         link_flags=("-Wl,--undefined=_mmcu,--section-start=.mmcu=0x910000",),
         source="atmega328p.c",
         simulator=("simavr", "-m", "atmega328p"),
