@@ -149,7 +149,7 @@ def test_it_learns_and_its_report_has_plots(name: str, digits: "Dataset", tmp_pa
     assert outcome.record.test.score.accuracy > 0.2  # guessing gives 0.1
     write_report(read_run(outcome.folder), outcome.folder)
     drawn = {path.stem for path in (outcome.folder / "figures").glob("*.png")}
-    assert {"confusion", "cost", "samples"} <= drawn
+    assert {"accuracy", "network", "samples"} <= drawn
     assert ("feature-maps" in drawn) == (name != "Functional")
 
 
