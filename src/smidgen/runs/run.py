@@ -37,6 +37,7 @@ from smidgen.models import ModelInMemory
 from smidgen.record import (
     DIAGNOSTICS,
     EXPERIMENT,
+    PROGRESS,
     RECORD,
     SCHEMA,
     TIMES,
@@ -157,6 +158,7 @@ def resume(
         remove_partial_files(folder)
         if (folder / RECORD).exists():
             remove_checkpoints(folder)
+            (folder / PROGRESS).unlink(missing_ok=True)
             return _finished(folder, model)
         require_not_failed(folder)
         checkpoint, tensors, damage = load_checkpoint(folder)
