@@ -9,6 +9,7 @@ import torch
 from kernels_oracle import needs_compiler
 
 import smidgen
+from smidgen._storage.cores import usable_cores
 from smidgen.errors import ConfigError
 from smidgen.kernels import build_native_network
 from smidgen.kernels.build import load_library
@@ -19,7 +20,6 @@ from smidgen.training.device import (
     require_threads,
     select_device,
     source_version,
-    usable_cores,
 )
 
 CPU = torch.device("cpu")
@@ -146,15 +146,6 @@ def test_the_source_version_tells_modified_checkouts_apart(
 def test_without_git_there_is_no_source_version(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     assert source_version() is None
-
-
-@pytest.mark.parametrize(("limit", "cores"), [("max 100000", 4), ("150000 100000", 2), ("1 2", 1)])
-def test_usable_cores_heed_affinity_and_cgroup(
-    limit: str, cores: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2, 3}, raising=False)
-    monkeypatch.setattr("pathlib.Path.read_text", lambda _: limit)
-    assert usable_cores() == cores
 
 
 def test_more_threads_than_cores_are_refused() -> None:

@@ -1,1 +1,1 @@
-"""Files, locks, digests, tensor files, schemas, progress bars, the cache folder and user code."""
+"""Files, locks, digests, tensors, schemas, progress bars, the cache folder, cores, user code."""

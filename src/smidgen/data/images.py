@@ -1,6 +1,5 @@
 """Image files through Pillow: their headers, and their pixels in one size, many at a time."""
 
-import os
 import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from smidgen._storage.cores import usable_cores
 from smidgen._storage.progress import progress_bar
 from smidgen.errors import DataError
 
@@ -121,7 +121,7 @@ def in_parallel(
         return [_result_or_error(function, item) for item in batch]
 
     batches = (items[start : start + _BATCH] for start in range(0, len(items), _BATCH))
-    workers = min(os.cpu_count() or 1, 16)
+    workers = min(usable_cores(), 16)
     pending: deque[Future[list[R | DataError]]] = deque()
     completed = 0
     Image.init()  # before the threads: it is not thread-safe

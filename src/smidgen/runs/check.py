@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from smidgen._storage.cores import usable_cores
 from smidgen._storage.digests import sha256_of_file
 from smidgen.budget import Verdict
 from smidgen.callbacks import Callback, CallbackList
@@ -37,7 +38,7 @@ from smidgen.runs.load import restore
 from smidgen.runs.options import RunOptions
 from smidgen.runs.prepare import data_record
 from smidgen.runs.run import run
-from smidgen.training.device import compute_settings, usable_cores
+from smidgen.training.device import compute_settings
 
 Pairs = dict[str, tuple[object, object]]
 """What is compared: by name, the value now and the value in the record."""

@@ -1,7 +1,5 @@
 """Device, threads and determinism of a run, and the environment that its record describes."""
 
-import contextlib
-import math
 import os
 import platform
 import subprocess
@@ -11,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from smidgen._storage.cores import usable_cores
 from smidgen._storage.digests import sha256_of
 from smidgen._version import __version__
 from smidgen.errors import ConfigError
@@ -70,16 +69,6 @@ def select_device(device: str = "auto") -> torch.device:
     if not available[device]:
         raise ConfigError(f"--device is {device}, but torch {torch.__version__} does not find it.")
     return torch.device(device)
-
-
-def usable_cores() -> int:
-    """CPU cores that this process may use, by its affinity and its cgroup's limit."""
-    affinity = getattr(os, "sched_getaffinity", None)  # not on Windows and macOS
-    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-    with contextlib.suppress(OSError, ValueError):
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()  # cgroup v2
-        cores = min(cores, max(1, math.ceil(int(quota) / int(period))))  # "max" is a ValueError
-    return cores
 
 
 def require_threads(threads: int | None) -> None:
