@@ -1,26 +1,11 @@
 """docs/architecture.md and its diagram describe the code as it is."""
 
-import importlib.util
 import re
-from pathlib import Path
-from typing import Any
 
 import pytest
+from scripts import ROOT, load_script
 
-ROOT = Path(__file__).parents[1]
-
-
-def load_script() -> Any:
-    path = ROOT / "docs" / "draw_architecture.py"
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-script = load_script()
+script = load_script("docs/draw_architecture.py")
 
 
 def test_the_diagram_is_the_one_that_the_script_draws_today() -> None:

@@ -1,30 +1,17 @@
 """The targets of benchmarks/fuzz.py, briefly and without coverage guidance."""
 
 import contextlib
-import importlib.util
-import sys
 from pathlib import Path
 from random import Random
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scripts import load_script
 
 from smidgen.errors import SmidgenError
 
-
-def loaded() -> Any:
-    path = Path(__file__).parents[1] / "benchmarks" / "fuzz_targets.py"
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    sys.modules[path.stem] = module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-targets = loaded()
+targets = load_script("benchmarks/fuzz_targets.py")
 names = pytest.mark.parametrize("name", targets.TARGETS)
 
 

@@ -1,14 +1,13 @@
 """The generated pages of the documentation, and the site that MkDocs builds."""
 
-import importlib.util
 import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from page_blocks import ROOT, check_toml
+from scripts import load_script
 
 import smidgen
 from smidgen._storage.schema import all_fields
@@ -19,17 +18,7 @@ pytest.importorskip("mkdocs", reason="the documentation needs the extra 'docs'")
 pytest.importorskip("mkdocstrings", reason="the documentation needs the extra 'docs'")
 
 
-def load_hook() -> Any:
-    path = ROOT / "docs" / "generate_reference.py"
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-hook = load_hook()
+hook = load_script("docs/generate_reference.py")
 
 
 def test_every_command_and_its_arguments_are_on_the_page() -> None:
