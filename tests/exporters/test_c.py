@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from smidgen.errors import ModelError
+from smidgen.exporters import c_export
 from smidgen.exporters.c import HEADER, SOURCE, c_code
 from smidgen.exporters.conversion import to_integers
 from smidgen.exporters.integer import IntegerNetwork
@@ -30,20 +31,6 @@ CHAINS = [
     "4,s2,p1 8,d,p1,s2 6,k1 A 5,k2 F",
     "6,k2,s3,p1 6,p2 F",
 ]
-MAIN = """
-#include <stdio.h>
-#include "smidgen_model.h"
-int main(void)
-{
-    static uint8_t image[SMIDGEN_HEIGHT * SMIDGEN_ROW_BYTES];
-    int8_t scores[SMIDGEN_CLASSES];
-    while (fread(image, sizeof image, 1, stdin) == 1) {
-        smidgen_predict(image, scores);
-        fwrite(scores, sizeof scores, 1, stdout);
-    }
-    return 0;
-}
-"""
 
 
 class Padded(nn.Sequential):
@@ -147,7 +134,7 @@ def test_sanitizers_find_nothing(
         pytest.skip(f"{compiler} is not installed, or its sanitizers are not")
     integers, images = integers_of(make(), SHAPE, 4), pixels(SHAPE, 20)
     source = written(tmp_path, integers)
-    (tmp_path / "main.c").write_text(MAIN)
+    (tmp_path / "main.c").write_text(c_export.MAIN)
     files = [str(path) for path in (program, tmp_path / "main.c", source)]
     command = [compiler, *WARNINGS, level, *sanitize, "-o", *files]
     built = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -21,7 +21,7 @@ from smidgen.exporters.plan import Plan, Step, Tensor, plan
 
 HEADER, SOURCE = "smidgen_model.h", "smidgen_model.c"
 _NO_WEIGHTS = 1  # written as the bits of an average pool
-_TEMPLATES = jinja2.Environment(
+TEMPLATES = jinja2.Environment(
     loader=jinja2.PackageLoader("smidgen.exporters"),
     undefined=jinja2.StrictUndefined,
     trim_blocks=True,
@@ -112,8 +112,8 @@ def c_code(
         "memory_bytes": planned.memory_bytes,
     }
     return {
-        HEADER: _TEMPLATES.get_template("model.h.jinja").render(context),
-        SOURCE: _TEMPLATES.get_template("model.c.jinja").render(context),
+        HEADER: TEMPLATES.get_template("model.h.jinja").render(context),
+        SOURCE: TEMPLATES.get_template("model.c.jinja").render(context),
     }
 
 
@@ -216,7 +216,7 @@ class _Tables:
             "sums": step.sums_address,
             "offset": offset,
             "start": (tensor.padding[1] - window.padding[1]) * channels,
-            "first_row": self._first_row(step, 0),
+            "first_row": step.first_rows[0],
             "kind": _KINDS[type(layer)],
             "input": step.inputs[0],
             "window_rows": window.kernel[0],
@@ -234,16 +234,13 @@ class _Tables:
             **self._second(step),
         }
 
-    def _first_row(self, step: Step, which: int) -> int:
-        return self.plan.tensors[step.inputs[which]].padding[0] - step.window.padding[0]
-
     def _second(self, step: Step) -> dict[str, int]:
         if len(step.inputs) == 1:
             return dict.fromkeys(("second", "second_row", "second_start"), 0)
         tensor = self.plan.tensors[step.inputs[1]]
         return {
             "second": step.inputs[1],
-            "second_row": self._first_row(step, 1),
+            "second_row": step.first_rows[1],
             "second_start": tensor.padding[1] * tensor.shape[0],
         }
 

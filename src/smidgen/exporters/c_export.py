@@ -1,6 +1,5 @@
 """The C exporter: writes the code, compiles it here, and compares it with the integer network."""
 
-import os
 import subprocess
 import tempfile
 from pathlib import Path
@@ -9,6 +8,7 @@ from shutil import which
 import numpy as np
 from numpy.typing import NDArray
 
+from smidgen._storage.cores import usable_cores
 from smidgen.errors import ConfigError, ExportError
 from smidgen.exporters.c import SOURCE, c_code
 from smidgen.exporters.integer import Int8
@@ -22,7 +22,7 @@ _COMPILERS = ("cc", "gcc", "clang")
 _FLAGS = ("-std=c99", "-O3", "-Wall", "-Wextra", "-Wconversion", "-Wpedantic", "-Werror")
 _NUM_NOISE = 1000
 _TIMEOUT = 600  # seconds
-_MAIN = """\
+MAIN = """\
 #include <stdio.h>
 #include "smidgen_model.h"
 
@@ -40,6 +40,7 @@ int main(void)
     return 0;
 }
 """
+"""Reads images from stdin and writes their scores to stdout."""
 
 
 def export_c(job: ExportJob, folder: Path) -> Comparison:
@@ -84,10 +85,10 @@ def _scores(source: Path, images: NDArray[np.uint8], classes: int) -> Int8:
     with tempfile.TemporaryDirectory() as temporary:
         program = Path(temporary) / "program"
         main = program.with_suffix(".c")
-        main.write_text(_MAIN, encoding="utf-8")
+        main.write_text(MAIN, encoding="utf-8")
         _compile([str(main), str(source), f"-I{source.parent}", "-o", str(program)])
         # channels last, as the code takes them; a process for each core
-        pieces = np.array_split(images.transpose(0, 2, 3, 1), max(1, os.cpu_count() or 1))
+        pieces = np.array_split(images.transpose(0, 2, 3, 1), usable_cores())
         inputs = [Path(temporary) / f"{number}.bin" for number in range(len(pieces))]
         for path, piece in zip(inputs, pieces, strict=True):
             path.write_bytes(piece.tobytes())

@@ -4,7 +4,6 @@ docs/int8.md defines the arithmetic. All activations are int8 with one scale and
 layer; weights are int8, or have 4 or 2 bits, with a scale for each output channel; sums are int32.
 """
 
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,12 +14,12 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from smidgen._storage.cores import usable_cores
+from smidgen.exporters.graph import PIXELS, Shape
+
 Int8 = NDArray[np.int8]
 Int16 = NDArray[np.int16]
 Int64 = NDArray[np.int64]
-Shape = tuple[int, int, int]
-PIXELS = -1
-"""Stands for the pixels among the inputs of a layer."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -148,7 +147,7 @@ class IntegerNetwork:
     def scores(self, images: NDArray[np.uint8]) -> Int8:
         """Scores (images, classes) of raw pixels (images, channels, height, width)."""
         # BLAS would start threads for each small product, which wait for each other busily
-        with threadpool_limits(1, "blas"), ThreadPoolExecutor(os.cpu_count()) as threads:
+        with threadpool_limits(1, "blas"), ThreadPoolExecutor(usable_cores()) as threads:
             return np.concatenate([*threads.map(self._scores, _batches(images))])
 
     def _scores(self, images: NDArray[np.uint8]) -> Int8:

@@ -2,20 +2,10 @@
 
 import re
 
-import jinja2
-
 from smidgen._version import __version__
-from smidgen.exporters.c import HEADER, SOURCE
+from smidgen.exporters.c import HEADER, SOURCE, TEMPLATES
 
 EXAMPLE, CMAKE, ARDUINO = "main.c", "CMakeLists.txt", "arduino"
-_TEMPLATES = jinja2.Environment(
-    loader=jinja2.PackageLoader("smidgen.exporters", "templates/packages"),
-    undefined=jinja2.StrictUndefined,
-    keep_trailing_newline=True,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    autoescape=False,
-)
 
 
 def packages(code: dict[str, str], *, title: str, license: str = "") -> dict[str, str]:
@@ -39,7 +29,10 @@ def packages(code: dict[str, str], *, title: str, license: str = "") -> dict[str
         f"{library}/library.properties": "library.properties.jinja",
         f"{library}/examples/classify/classify.ino": "classify.ino.jinja",
     }
-    texts = {path: _TEMPLATES.get_template(name).render(context) for path, name in made.items()}
+    texts = {
+        path: TEMPLATES.get_template(f"packages/{name}").render(context)
+        for path, name in made.items()
+    }
     return texts | {f"{library}/src/{name}": text for name, text in code.items()}
 
 

@@ -7,11 +7,11 @@ summed up, or their maximum is taken, row by row, so that one row of their input
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from smidgen.errors import ModelError
+from smidgen.exporters.graph import PIXELS
 from smidgen.exporters.integer import (
-    PIXELS,
     IntegerAddition,
     IntegerAveragePool,
     IntegerConvolution,
@@ -56,6 +56,8 @@ class Step:
     """1x1 for an addition."""
     inputs: tuple[int, ...]
     """Places of the tensors that it reads; 0 is the pixels, n + 1 the output of layer n."""
+    first_rows: tuple[int, ...]
+    """For each input, the first row that the first window covers."""
     accumulates: bool
     """Whether it takes its input row by row."""
     sums: int
@@ -76,8 +78,6 @@ class Plan:
     network: IntegerNetwork
     tensors: tuple[Tensor, ...]
     steps: tuple[Step, ...]
-    first_rows: tuple[tuple[int, ...], ...] = field(default=())
-    """For each step and input, the first row of the ring that its first window covers."""
 
     @property
     def ring_bytes(self) -> int:
@@ -112,11 +112,10 @@ def plan(network: IntegerNetwork) -> Plan:
         ModelError: a layer is too large for the C code; says which limit.
     """
     tensors = tuple(_tensors(network))
-    steps = tuple(_steps(network))
+    steps = tuple(_steps(network, tensors))
     for step in steps:
         _require_bytes(step, tensors)
-    first = tuple(_first_rows(step, tensors) for step in steps)
-    made = Plan(network, tensors, steps, first)
+    made = Plan(network, tensors, steps)
     for tensor, rows in zip(tensors, _ring_rows(made), strict=True):
         tensor.ring_rows = rows
     address = 0
@@ -148,7 +147,7 @@ def _tensors(network: IntegerNetwork) -> Iterator[Tensor]:
         yield Tensor(network.shape_of(place), (rows, columns))
 
 
-def _steps(network: IntegerNetwork) -> Iterator[Step]:
+def _steps(network: IntegerNetwork, tensors: tuple[Tensor, ...]) -> Iterator[Step]:
     address = 0
     for layer in network.layers:
         window = window_of(layer)
@@ -161,10 +160,13 @@ def _steps(network: IntegerNetwork) -> Iterator[Step]:
         ) or _is_global(network, layer)
         needs_sums = accumulates and not isinstance(layer, IntegerMaxPool)
         sums = layer.shape[0] * layer.shape[2] if needs_sums else 0
+        inputs = tuple(place - PIXELS for place in layer.inputs)
+        first_rows = tuple(tensors[place].padding[0] - window.padding[0] for place in inputs)
         yield Step(
             layer=layer,
             window=window,
-            inputs=tuple(place - PIXELS for place in layer.inputs),
+            inputs=inputs,
+            first_rows=first_rows,
             accumulates=accumulates,
             sums=sums,
             sums_address=address,
@@ -177,11 +179,6 @@ def _is_global(network: IntegerNetwork, layer: IntegerLayer) -> bool:
     window = window_of(layer)
     height = network.shape_of(layer.inputs[0])[1]
     return height > 1 and window.kernel[0] == height and layer.shape[1] == 1
-
-
-def _first_rows(step: Step, tensors: tuple[Tensor, ...]) -> tuple[int, ...]:
-    padding = step.window.padding[0]
-    return tuple(tensors[place].padding[0] - padding for place in step.inputs)
 
 
 def _ring_rows(plan: Plan) -> list[int]:
@@ -202,7 +199,7 @@ class _Rehearsal:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.produced = [0] * len(plan.tensors)
-        self.tops = [list(first) for first in plan.first_rows]
+        self.tops = [list(step.first_rows) for step in plan.steps]
         """The first row of the next window, for each step and input."""
         self.phases = [0] * len(plan.steps)
         self.rows = [1] * len(plan.tensors)

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from smidgen.exporters.graph import PIXELS
 from smidgen.exporters.integer import (
-    PIXELS,
     IntegerAddition,
     IntegerAveragePool,
     IntegerConvolution,

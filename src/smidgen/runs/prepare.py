@@ -75,3 +75,13 @@ def data_record(dataset: Dataset) -> DataRecord:
         classes=dataset.classes,
         notes=dataset.notes,
     )
+
+
+def in_memory_caveats(experiment: Experiment) -> tuple[str, ...]:
+    """What a record cannot bring back, a sentence each."""
+    passed = {"network": experiment.model.in_memory, "data set": experiment.data.in_memory}
+    return tuple(
+        f"The {what} ({name}) was passed in Python, so the record alone cannot repeat the run."
+        for what, name in passed.items()
+        if name is not None
+    )

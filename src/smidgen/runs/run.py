@@ -11,6 +11,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from smidgen._storage.cores import usable_cores
 from smidgen._storage.files import remove_partial_files, write_atomic
 from smidgen._storage.locks import locked, new_run_folder
 from smidgen._storage.tensors import save_tensors
@@ -65,7 +66,7 @@ from smidgen.runs.judge import judge
 from smidgen.runs.load import TrainedNetwork, load_network
 from smidgen.runs.network import prepare_network
 from smidgen.runs.options import CHECKPOINT_SECONDS, RunOptions
-from smidgen.runs.prepare import PreparedRun, data_record, prepare_run
+from smidgen.runs.prepare import PreparedRun, data_record, in_memory_caveats, prepare_run
 from smidgen.runs.result import RunResult
 from smidgen.seeds import preserved_generators
 from smidgen.training import (
@@ -75,7 +76,7 @@ from smidgen.training import (
     save_checkpoint,
     train,
 )
-from smidgen.training.device import compute_settings, usable_cores
+from smidgen.training.device import compute_settings
 from smidgen.training.sanity_checks import check_classes, check_first_epoch, check_network
 from smidgen.training.signals import noted_signals
 
@@ -122,7 +123,7 @@ def run(
             environment=prepared.environment,
             times=Times(started=started),
             warnings=(*warnings, *check_network(prepared.network, prepared.dataset)),
-            caveats=_in_memory_caveats(experiment),
+            caveats=in_memory_caveats(experiment),
         )
 
         def fill(folder: Path) -> None:
@@ -219,16 +220,6 @@ def find_interrupted(experiment: Experiment, options: RunOptions) -> Path | None
         if (checkpoint.experiment, checkpoint.seed) == (experiment.with_bare_files(), options.seed):
             return folder
     return None
-
-
-def _in_memory_caveats(experiment: Experiment) -> tuple[str, ...]:
-    """What a record cannot bring back, a sentence each."""
-    passed = {"network": experiment.model.in_memory, "data set": experiment.data.in_memory}
-    return tuple(
-        f"The {what} ({name}) was passed in Python, so the record alone cannot repeat the run."
-        for what, name in passed.items()
-        if name is not None
-    )
 
 
 def _open(experiment: Experiment, options: RunOptions) -> DatasetSource:
